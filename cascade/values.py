@@ -116,6 +116,7 @@ class LanguageModel:
     provider: str  # a key of the provider registry: "openai", "anthropic", "local"
     remote_name: str  # what the provider calls it
     price: Price
+    base_url: str = ""  # "": the provider's own address
 
 
 @dataclass(frozen=True, slots=True)
