@@ -1,0 +1,98 @@
+"""What a call costs, may cost at most, and is likely to have cost.
+
+Dollars per million tokens is, numerically, micro-dollars per token, so an exact sum of
+tokens times prices is already in micro-dollars; it is rounded once a call, half up. Which
+price applies on which day is settled before (`cascade.wiring`), who pays is settled after
+(`accounts.ledger`).
+"""
+
+from __future__ import annotations
+
+from decimal import Context as Precision
+from decimal import Decimal, localcontext
+
+from accounts.money import Money
+from cascade.errors import UnknownPrice
+from cascade.values import Price, Prompt, Tier, Usage
+
+CHARACTERS_PER_TOKEN = 3  # of prose; a little low, so that an estimate errs to the dearer side
+LONGEST_TOKEN = 128  # characters; the longest entries of today's vocabularies are runs of blanks
+EXACT = Precision(prec=100)  # digits: more than any product of a count and a price has
+
+
+def cost(usage: Usage, price: Price) -> Money:
+    """The price of `usage`, exact until it is rounded once. Raises UnknownPrice."""
+    _require_known(price)
+    fresh = usage.input_tokens - usage.cached_input_tokens - usage.cache_write_tokens
+    with localcontext(EXACT):
+        return Money.from_exact(
+            fresh * price.input
+            + usage.cached_input_tokens * _or(price.cached_input, price.input)
+            + usage.cache_write_tokens * _or(price.cache_write, price.input)
+            + usage.output_tokens * price.output
+            + price.per_request * 1_000_000
+        )
+
+
+def ceiling(prompt: Prompt, tier: Tier) -> Money:
+    """The most that asking `tier` can cost in one turn. Raises UnknownPrice.
+
+    Retries are in it: only failures that no provider bills are retried (`cascade.errors`), so
+    however many tries there are, one of them is paid for.
+    """
+    price = tier.model.price
+    _require_known(price)
+    dearest = max(price.input, _or(price.cached_input, price.input), _or(price.cache_write, price.input))
+    with localcontext(EXACT):
+        return Money.from_exact(
+            prompt.input_tokens * dearest
+            + tier.max_output_tokens * price.output
+            + price.per_request * 1_000_000
+        )
+
+
+def estimate(prompt: Prompt, output_characters: int, price: Price, cap: int) -> tuple[Usage, Money]:
+    """Usage and cost of a call whose usage nobody reported; never above its ceiling. Raises UnknownPrice.
+
+    The prompt counts as reserved, the output by the characters that arrived, at most `cap` tokens.
+    """
+    output_tokens = min(-(-output_characters // CHARACTERS_PER_TOKEN), cap)
+    usage = Usage(input_tokens=prompt.input_tokens, output_tokens=output_tokens)
+    return usage, cost(usage, price)
+
+
+def charge(
+    reported: Usage | None, prompt: Prompt, output_characters: int, tier: Tier
+) -> tuple[Usage, Money, bool]:
+    """What to charge for a call that the provider bills, and whether it is an estimate.
+
+    The provider's own count where it can be believed. Where it is missing, negative, nothing for
+    something, or more than was allowed, an estimate: so the sum stays within the ceiling.
+    """
+    price = tier.model.price
+    if reported is not None and believable(reported, prompt, output_characters, tier):
+        return reported, cost(reported, price), False
+    return (*estimate(prompt, output_characters, price, tier.max_output_tokens), True)
+
+
+def believable(usage: Usage, prompt: Prompt, output_characters: int, tier: Tier) -> bool:
+    """Whether a reported usage is possible for this prompt, these limits and this much output."""
+    fresh = usage.input_tokens - usage.cached_input_tokens - usage.cache_write_tokens
+    visible = usage.output_tokens - usage.reasoning_tokens
+    parts = (fresh, usage.cached_input_tokens, usage.cache_write_tokens, visible, usage.reasoning_tokens)
+    return (
+        min(parts) >= 0
+        and 0 < usage.input_tokens <= prompt.input_tokens
+        and usage.output_tokens <= tier.max_output_tokens
+        and output_characters <= visible * LONGEST_TOKEN
+    )
+
+
+def _require_known(price: Price) -> None:
+    figures = (price.input, price.output, price.per_request, price.cached_input, price.cache_write)
+    if any(figure is not None and not (figure.is_finite() and figure >= 0) for figure in figures):
+        raise UnknownPrice(price.version)
+
+
+def _or(discounted: Decimal | None, full: Decimal) -> Decimal:
+    return full if discounted is None else discounted

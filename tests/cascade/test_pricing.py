@@ -1,0 +1,105 @@
+"""Every call is charged to the millionth of a dollar, and never above what was held for it."""
+
+from decimal import Decimal
+from fractions import Fraction
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from accounts.money import Money
+from cascade.errors import UnknownPrice
+from cascade.pricing import ceiling, charge, cost, estimate
+from cascade.values import Price, Prompt, Tier, Usage
+from tests.cascade.strategies import CENT, PROMPT, counts, model, prices, tier, usages
+
+
+def exact_micros(usage, price):
+    """The cost as an exact fraction, by another road than the product's."""
+    fresh = usage.input_tokens - usage.cached_input_tokens - usage.cache_write_tokens
+    cached = price.input if price.cached_input is None else price.cached_input
+    written = price.input if price.cache_write is None else price.cache_write
+    pairs = [
+        (fresh, price.input),
+        (usage.cached_input_tokens, cached),
+        (usage.cache_write_tokens, written),
+        (usage.output_tokens, price.output),
+        (1_000_000, price.per_request),
+    ]
+    return sum((count * Fraction(figure) for count, figure in pairs), Fraction(0))
+
+
+@given(usages(), prices)
+def test_a_cost_is_the_exact_sum_rounded_once_half_up(usage, price):
+    assert cost(usage, price) == Money(int(exact_micros(usage, price) + Fraction(1, 2)))
+
+
+def test_a_known_bill():
+    price = Price("p", Decimal("3"), Decimal("15"), Decimal("0.30"), Decimal("3.75"), Decimal("0.01"))
+    usage = Usage(1000, 200, cached_input_tokens=600, cache_write_tokens=100, reasoning_tokens=50)
+    # 300 fresh at 3 + 600 cached at 0.30 + 100 written at 3.75 + 200 out at 15 + a cent a call
+    assert cost(usage, price) == Money(900 + 180 + 375 + 3000 + 10_000)
+
+
+def test_half_a_micro_dollar_is_rounded_up():
+    assert cost(Usage(1, 0), Price("p", Decimal("0.5"), Decimal(0))) == Money(1)
+    assert cost(Usage(1, 0), Price("p", Decimal("0.499999999999"), Decimal(0))) == Money(0)
+
+
+@pytest.mark.parametrize("figure", ["NaN", "Infinity", "-0.01"])
+@pytest.mark.parametrize("field", ["input", "output", "cached_input", "cache_write", "per_request"])
+def test_an_unknown_price_is_an_error_and_never_free(field, figure):
+    figures = {"input": Decimal(1), "output": Decimal(1), field: Decimal(figure)}
+    price = Price("p", **figures)
+    with pytest.raises(UnknownPrice):
+        cost(Usage(), price)
+    with pytest.raises(UnknownPrice):
+        ceiling(PROMPT, tier(price=price))
+
+
+limits = st.tuples(counts, st.integers(1, 10**6), st.integers(0, 10**7))
+
+
+@given(st.none() | usages() | st.builds(Usage, *[st.integers(-(10**20), 10**20)] * 5), limits, prices)
+def test_no_charge_exceeds_the_ceiling_or_falls_below_zero_whatever_is_reported(usage, limit, price):
+    input_tokens, cap, characters = limit
+    prompt, step = Prompt((), input_tokens), Tier(model(price=price), 0.5, 5.0, cap)
+    _, money, _ = charge(usage, prompt, characters, step)
+    assert Money(0) <= money <= ceiling(prompt, step)
+
+
+@given(usages(most_input=500, most_output=200).filter(lambda u: u.input_tokens), prices)
+def test_a_believable_report_is_charged_as_reported(usage, price):
+    step = Tier(model(price=price), 0.5, 5.0, 200)
+    characters = usage.output_tokens - usage.reasoning_tokens
+    reported, money, estimated = charge(usage, Prompt((), 500), characters, step)
+    assert (reported, money, estimated) == (usage, cost(usage, price), False)
+
+
+@pytest.mark.parametrize(
+    "reported",
+    [
+        None,
+        Usage(0, 0),
+        Usage(-40, 20),
+        Usage(40, -20),
+        Usage(40, 10**9),
+        Usage(10**9, 20),
+        Usage(40, 1),  # one token for two hundred characters
+        Usage(40, 20, cached_input_tokens=41),
+        Usage(40, 20, cached_input_tokens=30, cache_write_tokens=30),
+        Usage(40, 20, reasoning_tokens=21),
+    ],
+)
+def test_usage_that_is_missing_or_cannot_be_is_recounted_and_marked(reported):
+    usage, money, estimated = charge(reported, PROMPT, 200, tier())
+    assert estimated
+    assert (usage, money) == estimate(PROMPT, 200, CENT, 200)
+    assert usage == Usage(40, 67)
+
+
+@given(counts, counts, st.integers(0, 10**6), prices)
+def test_an_estimate_grows_with_the_output_and_stops_at_the_cap(less, more, cap, price):
+    less, more = sorted((less, more))
+    smaller, larger = (estimate(PROMPT, characters, price, cap) for characters in (less, more))
+    assert smaller[1] <= larger[1] <= ceiling(PROMPT, Tier(model(price=price), 0.5, 5.0, cap))
