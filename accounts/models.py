@@ -1,0 +1,223 @@
+"""Who asks and who pays: tenants, their members, keys, widgets and customers, and the books.
+
+Every row but `User` belongs to one tenant and is hidden from all others by row-level security
+(`accounts.tenancy`). Money is written by `accounts.ledger` alone.
+"""
+
+from __future__ import annotations
+
+from django.contrib.auth.models import AbstractUser
+from django.contrib.postgres.fields import ArrayField
+from django.db import models
+from django.db.models import F, Q
+from uuid_utils.compat import uuid7
+
+
+class User(AbstractUser):
+    """Somebody who can log in. What they may see is decided by their `Member` rows."""
+
+
+class Tenant(models.Model):
+    """A company that puts the widget on its site, and pays."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    name = models.CharField(max_length=200)
+    slug = models.SlugField(unique=True)
+    time_zone = models.CharField(max_length=64, default="UTC")
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class TenantRow(models.Model):
+    """What belongs to one tenant. The id is a UUIDv7: unguessable to others, ordered by time."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    tenant = models.ForeignKey("accounts.Tenant", models.CASCADE, related_name="+")
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        abstract = True
+
+
+class Member(TenantRow):
+    """A user's role in one tenant."""
+
+    class Role(models.TextChoices):
+        OWNER = "owner"
+        ADMIN = "admin"
+        ANALYST = "analyst"
+        SUPPORT = "support"
+
+    user = models.ForeignKey(User, models.CASCADE, related_name="memberships")
+    role = models.CharField(max_length=10, choices=Role)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["tenant", "user"], name="one_role_a_member")]
+
+    def __str__(self) -> str:
+        return f"{self.user} ({self.role})"
+
+
+class ApiKey(TenantRow):
+    """A program's key. The secret is shown once; only its hash is kept."""
+
+    name = models.CharField(max_length=100)
+    prefix = models.CharField(max_length=16, unique=True)
+    secret_hash = models.CharField(max_length=128)
+    scopes = ArrayField(models.CharField(max_length=40), default=list)
+    expires_at = models.DateTimeField(null=True, blank=True, help_text="Empty: does not expire.")
+    last_used_at = models.DateTimeField(null=True, blank=True)
+    revoked_at = models.DateTimeField(null=True, blank=True)
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.prefix}…)"
+
+
+class Widget(TenantRow):
+    """The chat widget on a tenant's site: its public key, where it may stand, how customers are known."""
+
+    class Identity(models.TextChoices):
+        OFF = "off", "everybody is a visitor"
+        OPTIONAL = "optional", "signed customers and visitors"
+        REQUIRED = "required", "signed customers only"
+
+    public_key = models.CharField(max_length=40, unique=True)
+    allowed_origins = ArrayField(models.CharField(max_length=255), default=list, blank=True)
+    identity = models.CharField(max_length=10, choices=Identity, default=Identity.OPTIONAL)
+
+    def __str__(self) -> str:
+        return self.public_key
+
+
+class WidgetSecret(TenantRow):
+    """A secret with which the tenant signs its customers' identity tokens; two live ones at most."""
+
+    widget = models.ForeignKey(Widget, models.CASCADE, related_name="secrets")
+    kid = models.CharField(max_length=40)
+    sealed = models.BinaryField()
+    revoked_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["widget", "kid"], name="one_secret_a_kid")]
+
+    def __str__(self) -> str:
+        return self.kid
+
+
+class Customer(TenantRow):
+    """The end user who asks. Attributes are the tenant's word, never the customer's own."""
+
+    external_id = models.CharField(max_length=200)
+    attributes = models.JSONField(default=dict, blank=True)
+    verified = models.BooleanField(default=False, help_text="False: a visitor nobody vouched for.")
+    locale = models.CharField(max_length=35, blank=True)
+    records_fetched_at = models.DateTimeField(null=True, blank=True, help_text="From the record source.")
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["tenant", "external_id"], name="one_customer_an_external_id")]
+
+    def __str__(self) -> str:
+        return str(self.attributes.get("name") or self.external_id)
+
+
+class CustomerRecord(TenantRow):
+    """One thing the tenant knows of a customer: an order, a plan, a reservation."""
+
+    customer = models.ForeignKey(Customer, models.CASCADE, related_name="records")
+    type = models.CharField(max_length=40)
+    external_id = models.CharField(max_length=200)
+    as_of = models.DateTimeField(help_text="When the tenant last vouched for it.")
+    data = models.JSONField(default=dict)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["customer", "type", "external_id"], name="one_record_an_external_id")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.type} {self.external_id}"
+
+
+class Account(models.Model):
+    """A tenant's money at one glance: what is left and what is on hold. `check_ledger` proves it."""
+
+    tenant = models.OneToOneField(Tenant, models.CASCADE, primary_key=True)
+    balance_micros = models.BigIntegerField(default=0)
+    held_micros = models.BigIntegerField(default=0)
+
+    class Meta:
+        constraints = [models.CheckConstraint(condition=Q(held_micros__gte=0), name="held_is_not_negative")]
+
+    def __str__(self) -> str:
+        return f"account of {self.tenant_id}"
+
+
+class Hold(TenantRow):
+    """Money set aside for one turn before any model is called; settled exactly once."""
+
+    turn_id = models.UUIDField(unique=True)
+    amount_micros = models.BigIntegerField()
+    settled_at = models.DateTimeField(null=True)  # None: still open
+    spent_micros = models.BigIntegerField(null=True)  # None until settled
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(condition=Q(amount_micros__gte=0), name="hold_is_not_negative"),
+            models.CheckConstraint(
+                condition=Q(settled_at=None, spent_micros=None) | Q(settled_at__isnull=False, spent_micros__gte=0),
+                name="settled_hold_says_what_was_spent",
+            ),
+        ]
+        indexes = [models.Index(F("created_at"), name="open_holds", condition=Q(settled_at=None))]
+
+    def __str__(self) -> str:
+        return f"hold of {self.amount_micros} µ$ for turn {self.turn_id}"
+
+
+class LedgerEntry(TenantRow):
+    """One movement of a tenant's money. Never changed, never deleted; corrected by another entry.
+
+    What a statement needs of the turn stands here as plain columns, so that the books read
+    without the conversations they came from.
+    """
+
+    class Kind(models.TextChoices):
+        TOP_UP = "top_up"
+        CHARGE = "charge"
+        ADJUSTMENT = "adjustment"
+
+    kind = models.CharField(max_length=10, choices=Kind)
+    amount_micros = models.BigIntegerField(help_text="Negative: the tenant pays.")
+    hold = models.ForeignKey(Hold, models.PROTECT, null=True, related_name="entries")
+    estimated = models.BooleanField(default=False, help_text="The provider did not report the usage.")
+    memo = models.CharField(max_length=200, blank=True)
+    # The model call that is charged; null for top-ups.
+    call_id = models.UUIDField(null=True)
+    turn_id = models.UUIDField(null=True)
+    conversation_id = models.UUIDField(null=True)
+    chatbot_id = models.UUIDField(null=True)
+    number = models.PositiveSmallIntegerField(null=True)
+    model = models.CharField(max_length=100, blank=True)
+    tier = models.PositiveSmallIntegerField(null=True)
+    outcome = models.CharField(max_length=10, blank=True)
+    price_version = models.CharField(max_length=64, blank=True)
+    input_tokens = models.PositiveIntegerField(default=0)
+    output_tokens = models.PositiveIntegerField(default=0)
+
+    class Meta:
+        verbose_name_plural = "ledger entries"
+        constraints = [
+            models.UniqueConstraint(fields=["call_id"], condition=Q(kind="charge"), name="a_call_is_charged_once"),
+            models.CheckConstraint(
+                condition=Q(kind="top_up", amount_micros__gt=0, hold=None)
+                | Q(kind="charge", amount_micros__lte=0, hold__isnull=False, call_id__isnull=False)
+                | Q(kind="adjustment"),
+                name="the_sign_fits_the_kind",
+            ),
+        ]
+        indexes = [models.Index(fields=["tenant", "created_at"], name="entries_by_time")]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.amount_micros} µ$"

@@ -1,0 +1,53 @@
+"""Row-level security and grants, as migration operations.
+
+The owner role runs migrations and owns the tables; the app role serves requests, owns nothing
+and bypasses nothing. Every tenant table FORCEs its policy, so that even the owner sees no rows
+without naming a tenant.
+"""
+
+from __future__ import annotations
+
+from django.conf import settings
+from django.db.migrations import RunPython, RunSQL
+from django.db.migrations.operations.base import Operation
+
+TENANT = "(SELECT nullif(current_setting('app.tenant', true), '')::uuid)"
+
+
+def isolate(table: str, column: str = "tenant_id") -> RunSQL:
+    """Hide every row of `table` but those of the transaction's tenant."""
+    return RunSQL(
+        f"""
+        ALTER TABLE {table} ENABLE ROW LEVEL SECURITY;
+        ALTER TABLE {table} FORCE ROW LEVEL SECURITY;
+        CREATE POLICY tenant ON {table} USING ({column} = {TENANT}) WITH CHECK ({column} = {TENANT});
+        """,
+        f"""
+        DROP POLICY tenant ON {table};
+        ALTER TABLE {table} NO FORCE ROW LEVEL SECURITY;
+        ALTER TABLE {table} DISABLE ROW LEVEL SECURITY;
+        """,
+    )
+
+
+def append_only(table: str) -> RunSQL:
+    """Refuse every UPDATE and DELETE, whoever asks."""
+    return RunSQL(
+        f"""
+        CREATE TRIGGER append_only BEFORE UPDATE OR DELETE ON {table}
+        FOR EACH ROW EXECUTE FUNCTION refuse_change();
+        """,
+        f"DROP TRIGGER append_only ON {table};",
+    )
+
+
+def for_app(sql: str) -> Operation:
+    """Run `sql` with {app} replaced by the app role's quoted name."""
+
+    def run(apps: object, schema_editor: object) -> None:
+        role = settings.DATABASES["default"]["USER"]
+        connection = schema_editor.connection  # type: ignore[attr-defined]
+        with connection.cursor() as cursor:
+            cursor.execute(sql.format(app=connection.ops.quote_name(role)))
+
+    return RunPython(run, RunPython.noop)

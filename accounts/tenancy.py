@@ -1,0 +1,60 @@
+"""The two ways to the database: `in_tenant` says whose rows, `in_db` crosses from the event loop.
+
+Row-level security hides every tenant row unless the transaction names its tenant, so a query
+outside `in_tenant` finds nothing rather than somebody else's. What is looked up before the
+tenant is known (an API key, a widget key) goes through the functions in `accounts.auth`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, ParamSpec, TypeVar
+from uuid import UUID
+
+from channels.db import database_sync_to_async
+from django.conf import settings
+from django.db import connection, transaction
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_entered: ContextVar[UUID | None] = ContextVar("tenant", default=None)
+
+# As many threads as the pool has connections: a function that has a thread never waits for a connection.
+DB_THREADS = ThreadPoolExecutor(settings.DATABASE_POOL_SIZE, thread_name_prefix="db")
+
+
+def in_db(function: Callable[P, R]) -> Callable[P, Coroutine[Any, Any, R]]:
+    """The only bridge from the event loop to the ORM: `await in_db(open_turn)(caller, text)`.
+
+    `function` is plain, synchronous and short, and opens its own `in_tenant`.
+    """
+    return database_sync_to_async(function, thread_sensitive=False, executor=DB_THREADS)
+
+
+@contextmanager
+def in_tenant(tenant_id: UUID) -> Iterator[None]:
+    """One transaction that sees exactly this tenant's rows. Nests, but never into another tenant.
+
+    Raises:
+        RuntimeError: another tenant's transaction is already open.
+    """
+    entered = _entered.get()
+    if entered not in (None, tenant_id):
+        raise RuntimeError("a transaction of another tenant is open")
+    mark = _entered.set(tenant_id)
+    try:
+        with transaction.atomic():
+            set_for_transaction("app.tenant", tenant_id)
+            yield
+    finally:
+        _entered.reset(mark)
+
+
+def set_for_transaction(name: str, value: object) -> None:
+    """SET LOCAL: gone at the end of the transaction, so a pooled connection carries nothing over."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT set_config(%s, %s, true)", [name, str(value)])

@@ -1,0 +1,272 @@
+"""The rows around the engine: chatbots and their cascades, conversations and every model call.
+
+`cascade.conversations` is the only writer of conversations, messages, calls and events.
+`LanguageModel` and `Price` belong to the operator and are the same for every tenant.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from django.core.validators import MaxValueValidator, MinValueValidator
+from django.db import models
+from django.db.models import Q
+from uuid_utils.compat import uuid7
+
+from accounts.models import TenantRow
+
+SHARE = [MinValueValidator(0.0), MaxValueValidator(1.0)]
+
+
+def unique(name: str, *fields: str, **extra: object) -> models.UniqueConstraint:
+    return models.UniqueConstraint(fields=fields, name=name, **extra)  # type: ignore[arg-type]
+
+
+# --- what can be asked, and what it costs -------------------------------------------------
+
+
+class LanguageModel(models.Model):
+    """A model that the operator has made available. Provider names are data, not choices."""
+
+    name = models.CharField(max_length=100, unique=True)
+    provider = models.CharField(max_length=40)
+    remote_name = models.CharField(max_length=200, help_text="What the provider calls it.")
+    base_url = models.URLField(blank=True, help_text="Empty: the provider's own address.")
+    enabled = models.BooleanField(default=True)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Price(models.Model):
+    """US dollars per million tokens from a moment on. Never edited, only superseded by a later one."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    model = models.ForeignKey(LanguageModel, models.PROTECT, related_name="prices")
+    valid_from = models.DateTimeField()
+    input = models.DecimalField(max_digits=14, decimal_places=6)
+    output = models.DecimalField(max_digits=14, decimal_places=6)
+    cached_input = models.DecimalField(max_digits=14, decimal_places=6, null=True, blank=True)
+    cache_write = models.DecimalField(max_digits=14, decimal_places=6, null=True, blank=True)
+    per_request = models.DecimalField(max_digits=14, decimal_places=6, default=0)
+    source = models.CharField(max_length=200)
+
+    class Meta:
+        constraints = [
+            unique("one_price_a_moment", "model", "valid_from"),
+            models.CheckConstraint(
+                condition=Q(input__gte=0, output__gte=0, per_request__gte=0), name="prices_are_not_negative"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.model} from {self.valid_from:%Y-%m-%d}"
+
+
+# --- what a tenant sets up ----------------------------------------------------------------
+
+
+class Chatbot(TenantRow):
+    """One assistant of a tenant: what it is told, how good an answer must be, when a person takes over."""
+
+    name = models.CharField(max_length=100)
+    widget = models.OneToOneField("accounts.Widget", models.PROTECT, related_name="chatbot")
+    instructions = models.TextField(max_length=8000)
+    tone = models.CharField(max_length=200, blank=True)
+    floor = models.FloatField(
+        default=0.5,
+        validators=SHARE,
+        help_text="The dearest tier's answer needs this score; under it a person answers.",
+    )
+    hand_over_text = models.TextField(
+        max_length=1000, default="I would rather have a colleague answer this. Somebody will reply here soon."
+    )
+    stale_after = models.DurationField(
+        default=timedelta(days=1), help_text="Older records are never asserted as current."
+    )
+    live_strategy = models.ForeignKey(
+        "cascade.CascadeStrategy", models.PROTECT, null=True, blank=True, related_name="+"
+    )
+    record_source_url = models.URLField(blank=True, help_text="Asked for fresh records at the start of a turn.")
+    record_source_secret = models.BinaryField(null=True, blank=True)  # sealed; None without a source
+    record_source_ttl = models.DurationField(default=timedelta(minutes=1))
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class CascadeStrategy(TenantRow):
+    """An immutable version of a chatbot's cascade.
+
+    `tiers` is a list, cheapest first, of {"model", "threshold", "deadline_seconds", "max_output_tokens"};
+    the last tier's threshold is the chatbot's floor, whatever stands here.
+    """
+
+    chatbot = models.ForeignKey(Chatbot, models.CASCADE, related_name="strategies")
+    version = models.PositiveIntegerField()
+    tiers = models.JSONField()
+    deadline_seconds = models.FloatField()
+
+    class Meta:
+        verbose_name_plural = "cascade strategies"
+        constraints = [unique("one_strategy_a_version", "chatbot", "version")]
+
+    def __str__(self) -> str:
+        return f"{self.chatbot} v{self.version}"
+
+
+class Article(TenantRow):
+    """One of a tenant's help articles, put before the models."""
+
+    chatbot = models.ForeignKey(Chatbot, models.CASCADE, related_name="articles")
+    slug = models.SlugField(max_length=100)
+    title = models.CharField(max_length=200)
+    body = models.TextField(max_length=20000)
+    updated_at = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        constraints = [unique("one_article_a_slug", "chatbot", "slug")]
+
+    def __str__(self) -> str:
+        return self.title
+
+
+# --- what happens -------------------------------------------------------------------------
+
+
+class Conversation(TenantRow):
+    class State(models.TextChoices):
+        OPEN = "open"
+        HANDED_OVER = "handed_over", "waiting for a person"
+        CLOSED = "closed"
+
+    chatbot = models.ForeignKey(Chatbot, models.CASCADE, related_name="conversations")
+    customer = models.ForeignKey("accounts.Customer", models.CASCADE, related_name="conversations")
+    state = models.CharField(max_length=12, choices=State, default=State.OPEN)
+    last_seq = models.PositiveBigIntegerField(default=0, help_text="The last sequence number given to a frame.")
+    summary = models.TextField(blank=True, help_text="Of what no longer fits the window.")
+    summarised = models.PositiveIntegerField(default=0, help_text="How many messages the summary stands for.")
+    updated_at = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        indexes = [models.Index(fields=["tenant", "-updated_at"], name="conversations_by_time")]
+
+    def __str__(self) -> str:
+        return f"conversation {self.id}"
+
+
+class Turn(TenantRow):
+    """A customer's question and what came of it."""
+
+    class State(models.TextChoices):
+        OPEN = "open"
+        ANSWERED = "answered"
+        HANDED_OVER = "handed_over", "handed over"
+        REFUSED = "refused"
+        CANCELLED = "cancelled"
+        INTERRUPTED = "interrupted"
+
+    conversation = models.ForeignKey(Conversation, models.CASCADE, related_name="turns")
+    client_id = models.CharField(max_length=64, help_text="The sender's own id: a message sent twice is one turn.")
+    body_hash = models.CharField(max_length=64)
+    state = models.CharField(max_length=12, choices=State, default=State.OPEN)
+    problem = models.CharField(max_length=40, blank=True, help_text="Why it was refused or handed over.")
+    strategy = models.ForeignKey(CascadeStrategy, models.PROTECT, null=True)
+    process_key = models.BigIntegerField(help_text="The advisory lock held by the process that answers.")
+    context_report = models.JSONField(default=dict, help_text="What was cut, how old the records were.")
+    closed_at = models.DateTimeField(null=True)
+
+    class Meta:
+        constraints = [unique("one_turn_a_client_id", "conversation", "client_id")]
+        indexes = [models.Index(fields=["created_at"], name="open_turns", condition=Q(state="open"))]
+
+    def __str__(self) -> str:
+        return f"turn {self.id}"
+
+
+class Message(TenantRow):
+    class Role(models.TextChoices):
+        CUSTOMER = "customer"
+        ASSISTANT = "assistant"
+        STAFF = "staff"
+
+    conversation = models.ForeignKey(Conversation, models.CASCADE, related_name="messages")
+    turn = models.ForeignKey(Turn, models.CASCADE, null=True, related_name="messages")  # None: staff wrote unasked
+    role = models.CharField(max_length=9, choices=Role)
+    text = models.TextField()
+    seq = models.PositiveBigIntegerField()
+
+    class Meta:
+        constraints = [unique("one_message_a_seq", "conversation", "seq")]
+
+    def __str__(self) -> str:
+        return f"{self.role}: {self.text[:60]}"
+
+
+class ModelCall(TenantRow):
+    """An attempt on record: written as `asked` before the provider is called, then what became of it."""
+
+    turn = models.ForeignKey(Turn, models.CASCADE, related_name="calls")
+    number = models.PositiveSmallIntegerField(help_text="Order within the turn, from 0.")
+    tier = models.PositiveSmallIntegerField()
+    model = models.CharField(max_length=100)
+    threshold = models.FloatField()
+    outcome = models.CharField(max_length=10, default="asked")
+    error = models.CharField(max_length=40, blank=True)
+    text = models.TextField(blank=True)
+    finish_reason = models.CharField(max_length=20, blank=True)
+    prompt_tokens = models.PositiveIntegerField(default=0, help_text="Upper estimate, made before the call.")
+    max_output_tokens = models.PositiveIntegerField(default=0)
+    written_characters = models.PositiveIntegerField(default=0, help_text="Output journalled while it streamed.")
+    input_tokens = models.PositiveIntegerField(null=True)  # None: usage not received yet
+    output_tokens = models.PositiveIntegerField(null=True)
+    cached_input_tokens = models.PositiveIntegerField(default=0)
+    cache_write_tokens = models.PositiveIntegerField(default=0)
+    reasoning_tokens = models.PositiveIntegerField(default=0)
+    estimated = models.BooleanField(default=False)
+    cost_micros = models.BigIntegerField(null=True)  # None: not billed yet
+    price = models.ForeignKey(Price, models.PROTECT, null=True)
+    score = models.FloatField(null=True)  # None: not scored; never accepted
+    scorer_version = models.CharField(max_length=64, blank=True)
+    first_token_seconds = models.FloatField(null=True)  # None: no token came
+    seconds = models.FloatField(null=True)  # None: not finished
+
+    class Meta:
+        constraints = [unique("one_call_a_number", "turn", "number")]
+
+    def __str__(self) -> str:
+        return f"{self.model} {self.outcome}"
+
+
+class Feedback(TenantRow):
+    """What a customer thought of a reply: the scorer's labels."""
+
+    message = models.OneToOneField(Message, models.CASCADE, related_name="feedback")
+    rating = models.SmallIntegerField(help_text="1 good, -1 bad.")
+    comment = models.TextField(max_length=2000, blank=True)
+
+    class Meta:
+        verbose_name_plural = "feedback"
+        constraints = [models.CheckConstraint(condition=Q(rating__in=[-1, 1]), name="rating_is_up_or_down")]
+
+    def __str__(self) -> str:
+        return f"{self.rating:+d}"
+
+
+class Event(TenantRow):
+    """Frames of a conversation, stored before they are sent, so that a socket can resume after any of them.
+
+    One row holds the consecutive frames `first_seq..last_seq`: a whole reply is one row.
+    """
+
+    conversation = models.ForeignKey(Conversation, models.CASCADE, related_name="events")
+    first_seq = models.PositiveBigIntegerField()
+    last_seq = models.PositiveBigIntegerField()
+    frames = models.JSONField()  # a list of {"event", "message_id", "reply_to", "data"}
+
+    class Meta:
+        constraints = [unique("one_event_a_seq", "conversation", "first_seq")]
+        indexes = [models.Index(fields=["conversation", "last_seq"], name="events_to_resume")]
+
+    def __str__(self) -> str:
+        return f"{self.first_seq}..{self.last_seq}"

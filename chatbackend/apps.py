@@ -1,0 +1,6 @@
+from django.apps import AppConfig
+
+
+class ChatbackendConfig(AppConfig):
+    name = "chatbackend"
+    verbose_name = "How people reach us"

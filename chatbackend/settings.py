@@ -1,0 +1,166 @@
+"""Every setting, and the only reader of the environment. `.env.example` explains each one.
+
+Each has a working default for a laptop or fails loudly. With nothing set, the database is the
+embedded PostgreSQL and the models are local.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import environ
+from cryptography.fernet import Fernet
+from django.core.exceptions import ImproperlyConfigured
+
+from chatbackend import embedded_postgres
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+env = environ.Env()
+environ.Env.read_env(BASE_DIR / ".env")
+
+DEBUG = env.bool("DEBUG", default=False)
+DEMO = env.bool("DEMO", default=False)  # the demo page with its customer picker; never on a public server
+VAR = Path(env.str("VAR_DIR", default=str(BASE_DIR / "var")))
+
+
+def laptop_secret(name: str, make: Any) -> str:
+    """The variable `name`, or on a laptop (DEMO or DEBUG) one made once and kept under var/."""
+    value = env.str(name, default="")
+    if value:
+        return value
+    if not (DEMO or DEBUG):
+        raise ImproperlyConfigured(f"{name} is not set (see .env.example)")
+    kept = VAR / f"{name.lower()}.secret"
+    if not kept.exists():
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        kept.touch(mode=0o600)
+        kept.write_text(make())
+    return kept.read_text()
+
+
+def new_key() -> str:
+    return Fernet.generate_key().decode()
+
+
+SECRET_KEY = laptop_secret("SECRET_KEY", new_key)
+SECRET_SEALING_KEYS = laptop_secret("SECRET_SEALING_KEYS", new_key).split(",")
+
+# --- who may reach us ---------------------------------------------------------------------
+
+ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
+CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
+SECURE = env.bool("SECURE", default=not (DEMO or DEBUG))  # served over HTTPS
+SECURE_SSL_REDIRECT = SECURE
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if env.bool("BEHIND_PROXY", default=False) else None
+SECURE_HSTS_SECONDS = 31_536_000 if SECURE else 0
+SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE
+SECURE_HSTS_PRELOAD = SECURE
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE
+X_FRAME_OPTIONS = "DENY"
+
+# --- the application ----------------------------------------------------------------------
+
+INSTALLED_APPS = [
+    "unfold",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "django.contrib.postgres",
+    "django.contrib.admin",
+    "channels",
+    "procrastinate.contrib.django",
+    "accounts",
+    "cascade",
+    "chatbackend",
+]
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+ROOT_URLCONF = "chatbackend.urls"
+ASGI_APPLICATION = "chatbackend.asgi.application"
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+AUTH_USER_MODEL = "accounts.User"
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in ("UserAttributeSimilarityValidator", "MinimumLengthValidator", "CommonPasswordValidator")
+]
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+LANGUAGE_CODE = "en"
+TIME_ZONE = "UTC"
+USE_TZ = True
+STATIC_URL = "static/"
+STATIC_ROOT = VAR / "static"
+WHITENOISE_USE_FINDERS = True
+DATA_UPLOAD_MAX_MEMORY_SIZE = 1_048_576
+
+# --- the database: PostgreSQL, as the app role; migrations run as its owner ------------------
+
+EMBEDDED_DATABASE = not env.str("DATABASE_URL", default="")
+DATABASE_POOL_SIZE = env.int("DATABASE_POOL_SIZE", default=10)
+
+
+def databases() -> dict[str, dict[str, Any]]:
+    if EMBEDDED_DATABASE:
+        urls = embedded_postgres.ensure_running(VAR)
+        app, owner = urls.app, urls.owner
+    else:
+        app = env.str("DATABASE_URL")
+        owner = env.str("DATABASE_OWNER_URL", default=app)
+    default = env.db_url_config(app) | {"CONN_MAX_AGE": 0, "CONN_HEALTH_CHECKS": True}
+    pool = {"min_size": 1, "max_size": DATABASE_POOL_SIZE, "timeout": 5}
+    default["OPTIONS"] = default.get("OPTIONS", {}) | {"pool": pool, "connect_timeout": 5}
+    return {"default": default, "owner": env.db_url_config(owner)}
+
+
+DATABASES = databases()
+
+# --- sockets and background work -----------------------------------------------------------
+
+REDIS_URL = env.str("REDIS_URL", default="")
+CHANNEL_LAYERS = {
+    "default": {"BACKEND": "channels_redis.core.RedisChannelLayer", "CONFIG": {"hosts": [REDIS_URL]}}
+    if REDIS_URL
+    else {"BACKEND": "channels.layers.InMemoryChannelLayer"}
+}
+
+# --- models and the scorer ------------------------------------------------------------------
+
+OPENAI_API_KEY = env.str("OPENAI_API_KEY", default="")
+ANTHROPIC_API_KEY = env.str("ANTHROPIC_API_KEY", default="")
+OPENAI_BASE_URL = env.str("OPENAI_BASE_URL", default="")  # empty: the provider's own
+ANTHROPIC_BASE_URL = env.str("ANTHROPIC_BASE_URL", default="")
+SCORER_WEIGHTS = Path(env.str("SCORER_WEIGHTS", default=str(BASE_DIR / "cascade/scorer/weights")))
+SCORER_DEADLINE_SECONDS = env.float("SCORER_DEADLINE_SECONDS", default=5.0)
+PROMPT_TOKEN_BUDGET = env.int("PROMPT_TOKEN_BUDGET", default=2500)
+PRIVATE_RECORD_SOURCES = env.bool("PRIVATE_RECORD_SOURCES", default=DEMO)  # may a record source be a private address?
+
+# --- the demo ---------------------------------------------------------------------------------
+
+DEMO_SMALL_MODEL = env.str("DEMO_SMALL_MODEL", default="")  # empty: the measured choice
+WEB_PORT = env.int("WEB_PORT", default=8000)
+
+# --- logs: structured, nothing personal in them ------------------------------------------------
+
+LOG_LEVEL = env.str("LOG_LEVEL", default="INFO")
