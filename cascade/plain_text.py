@@ -11,17 +11,17 @@ from itertools import pairwise
 
 import regex
 
-# Common English letter pairs, by first letter. A pair that is not here seldom lies inside one vocabulary piece.
+# The commonest English letter pairs (19 of 20), by first letter. Another seldom lies inside one vocabulary piece.
 _PAIRS = {
-    "a": "bcdfghiklmnprstuvy", "b": "aeilouy", "c": "acehiklortuy", "d": "adeiorsuy", "e": "acdefgilmnpqrstvwxy",
-    "f": "aefiklortuy", "g": "aehiors", "h": "aeiortu", "i": "abcdefgklmnoprstvz", "j": "fu", "k": "aeins",
-    "l": "adeilopstuy", "m": "abeimopsuy", "n": "acdefgiklnostuy", "o": "acdefiklmnoprstuvw", "p": "adehilmoprtu",
-    "q": "u", "r": "acdegiklmnorstuvy", "s": "acdefhikopstu", "t": "acehilmorstuwy", "u": "acdeilmnprst",
-    "v": "aei", "w": "aehino", "x": "ct", "y": "emopst", "z": "e",
+    "a": "bcdghiklmnprstvy", "b": "aeilou", "c": "acehiklot", "d": "adeior", "e": "acdeflmnprstvwx",
+    "f": "efilortu", "g": "aehio", "h": "aeiot", "i": "acdefgklnoprstv", "k": "ein", "l": "adeilopsy",
+    "m": "aeiopy", "n": "acdefgikosty", "o": "cdfklmnoprstuw", "p": "aehlmoprt", "q": "u",
+    "r": "acdeimnorstvy", "s": "aehiostu", "t": "aehilorsuy", "u": "celmnprst", "v": "aei", "w": "aehio",
+    "x": "c", "y": "emo",
 }  # fmt: skip
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 _ASCII_LETTERS = (_LETTERS + _LETTERS.upper()).encode()
-_BREAKS = {(a, b) for low, common in _PAIRS.items() for b in _LETTERS if b not in common for a in (low, low.upper())}
+_BREAKS = {(a, b) for a in _LETTERS + _LETTERS.upper() for b in _LETTERS if b not in _PAIRS.get(a.lower(), "")}
 _BREAKS |= {(a, b) for a in _LETTERS + _LETTERS.upper() for b in _LETTERS.upper()}
 _LONGEST_TOKEN = 5  # characters: four letters and the free space before them
 _PIECE = re.compile(r"[A-Za-z]{1,4}")
