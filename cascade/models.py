@@ -177,8 +177,10 @@ class Turn(TenantRow):
     closed_at = models.DateTimeField(null=True)
 
     class Meta:
-        constraints = [unique("one_turn_a_client_id", "conversation", "client_id")]
-        indexes = [models.Index(fields=["created_at"], name="open_turns", condition=Q(state="open"))]
+        constraints = [
+            unique("one_turn_a_client_id", "conversation", "client_id"),
+            unique("one_open_turn_a_conversation", "conversation", condition=Q(state="open")),
+        ]
 
     def __str__(self) -> str:
         return f"turn {self.id}"
@@ -207,7 +209,7 @@ class ModelCall(TenantRow):
     """An attempt on record: written as `asked` before the provider is called, then what became of it."""
 
     turn = models.ForeignKey(Turn, models.CASCADE, related_name="calls")
-    number = models.PositiveSmallIntegerField(help_text="Order within the turn, from 0.")
+    number = models.PositiveSmallIntegerField(help_text="Order within the turn, from 1.")
     tier = models.PositiveSmallIntegerField()
     model = models.CharField(max_length=100)
     threshold = models.FloatField()
@@ -218,7 +220,7 @@ class ModelCall(TenantRow):
     prompt_tokens = models.PositiveIntegerField(default=0, help_text="Upper estimate, made before the call.")
     max_output_tokens = models.PositiveIntegerField(default=0)
     written_characters = models.PositiveIntegerField(default=0, help_text="Output journalled while it streamed.")
-    input_tokens = models.PositiveIntegerField(null=True)  # None: usage not received yet
+    input_tokens = models.PositiveIntegerField(null=True)  # None: usage is not known yet
     output_tokens = models.PositiveIntegerField(null=True)
     cached_input_tokens = models.PositiveIntegerField(default=0)
     cache_write_tokens = models.PositiveIntegerField(default=0)
