@@ -23,8 +23,9 @@ from accounts import ledger
 from accounts.models import Customer, CustomerRecord
 from accounts.money import Money
 from accounts.tenancy import in_tenant
-from cascade import pricing, wiring
+from cascade import pricing
 from cascade.context import roll
+from cascade.material import Material, NoStrategy, gather, price_value
 from cascade.models import Chatbot, Conversation, Event, Feedback, Message, ModelCall, Turn
 from cascade.values import Attempt, Outcome, Record, Tier, Utterance
 
@@ -72,7 +73,7 @@ class OpenTurn:
     state: str
     duplicate: bool
     frames: tuple[dict[str, Any], ...] = ()  # stored with it, with their seq
-    material: wiring.Material | None = None  # None: nothing is to be asked (a duplicate, or a person answers)
+    material: Material | None = None  # None: nothing is to be asked (a duplicate, or a person answers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +188,7 @@ def open_turn(caller: Caller, conversation_id: UUID | None, client_id: str, text
                 return _begin(caller, conversation, client_id, text, body_hash, process_key)
         except IntegrityError:  # its id, or another open turn, is on record already
             return _found(conversation, client_id, body_hash)
-        except wiring.NoStrategy as problem:
+        except NoStrategy as problem:
             raise Refused(problem.code, str(problem)) from problem
 
 
@@ -207,7 +208,7 @@ def _begin(
         process_key=process_key,
     )
     _summarise(conversation)
-    material = None if with_person else wiring.material(conversation.chatbot, conversation.customer, conversation, text)
+    material = None if with_person else gather(conversation.chatbot, conversation.customer, conversation, text)
     frames = say(conversation, Message.Role.CUSTOMER, text, turn)
     return _opened(turn, conversation, frames[-1]["seq"], duplicate=False, frames=frames, material=material)
 
@@ -393,7 +394,7 @@ def _bury(turn: Turn) -> None:
 def _estimate(call: ModelCall) -> None:
     assert call.price is not None  # every call has one; the column is null only for imports
     usage, cost = pricing.estimate(
-        call.prompt_tokens, call.written_characters, wiring.price_value(call.price), call.max_output_tokens
+        call.prompt_tokens, call.written_characters, price_value(call.price), call.max_output_tokens
     )
     call.input_tokens, call.output_tokens = usage.input_tokens, usage.output_tokens
     call.cost_micros, call.estimated = cost.micros, True

@@ -14,22 +14,22 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 from uuid import UUID
 
-from accounts.auth import Caller
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError
 from pydantic import TypeAdapter
 from uuid_utils.compat import uuid7
 
 from accounts import ledger
+from accounts.auth import Caller
 from accounts.tenancy import in_db
 from cascade import context, conversations, record_source
 from cascade.context import Built, CutReport
 from cascade.conversations import CallRecord, OpenTurn, Refused, Reply, TurnResult
 from cascade.errors import UnknownPrice
+from cascade.material import Material
 from cascade.models import Turn
 from cascade.runner import Accepted, BrokenOff, Engine, Event, HandedOver, Released, Run
 from cascade.values import Attempt, Context, Tier
-from cascade.wiring import Material
 from chatbackend import journal, protocol
 from chatbackend.live import live
 from chatbackend.protocol import Frame, Send

@@ -1,0 +1,169 @@
+"""From rows to the values that the engine takes; the engine itself never sees a row.
+
+Runs inside `in_tenant`, in the caller's transaction, and writes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+from django.conf import settings
+from django.db.models import Q
+from django.utils import timezone
+
+from accounts import models as accounts
+from accounts.sealing import unseal
+from cascade import models
+from cascade.context import Instructions
+from cascade.record_source import RecordSource
+from cascade.values import Context, Customer, LanguageModel, Passage, Price, Record, Strategy, Tier, Utterance
+
+
+class NoStrategy(Exception):
+    """The chatbot cannot answer: `code` says why, the message names the model."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """All that a turn starts from, read in one transaction."""
+
+    instructions: Instructions
+    strategy: Strategy
+    strategy_id: str
+    context: Context
+    record_source: RecordSource | None  # None: the chatbot has none, or was answered by it just now
+
+
+def gather(
+    chatbot: models.Chatbot, customer: accounts.Customer, conversation: models.Conversation, question: str
+) -> Material:
+    """Raises NoStrategy."""
+    now = timezone.now()
+    return Material(
+        instructions=instructions(chatbot),
+        strategy=strategy(chatbot, now),
+        strategy_id=str(chatbot.live_strategy_id),
+        context=Context(
+            customer=customer_value(customer),
+            question=question,
+            now=now,
+            history=history(conversation),
+            summary=conversation.summary,
+            passages=tuple(
+                Passage(source_id=article.slug, title=article.title, text=article.body)
+                for article in chatbot.articles.order_by("slug")
+            ),
+        ),
+        record_source=record_source(chatbot, customer, now),
+    )
+
+
+def instructions(chatbot: models.Chatbot) -> Instructions:
+    return Instructions(
+        name=chatbot.name,
+        instructions=chatbot.instructions,
+        tone=chatbot.tone,
+        hand_over_text=chatbot.hand_over_text,
+        stale_after=chatbot.stale_after,
+    )
+
+
+def customer_value(customer: accounts.Customer) -> Customer:
+    return Customer(
+        external_id=customer.external_id,
+        verified=customer.verified,
+        locale=customer.locale or None,
+        attributes=customer.attributes,
+        records=tuple(record_value(record) for record in customer.records.order_by("type", "external_id")),
+    )
+
+
+def record_value(record: accounts.CustomerRecord) -> Record:
+    return Record(type=record.type, external_id=record.external_id, as_of=record.as_of, data=record.data)
+
+
+def history(conversation: models.Conversation) -> tuple[Utterance, ...]:
+    """What the summary does not stand for, oldest first, without the question itself."""
+    messages = conversation.messages.order_by("seq")[conversation.summarised :]
+    return tuple(Utterance(role=message.role, text=message.text) for message in messages)  # type: ignore[arg-type]
+
+
+def record_source(chatbot: models.Chatbot, customer: accounts.Customer, now: datetime) -> RecordSource | None:
+    fetched = customer.records_fetched_at
+    if not chatbot.record_source_url or (fetched and now - fetched < chatbot.record_source_ttl):
+        return None
+    return RecordSource(
+        url=chatbot.record_source_url,
+        secret=unseal(chatbot.record_source_secret),
+        allow_private=settings.PRIVATE_RECORD_SOURCES,
+    )
+
+
+# --- the strategy and its prices ------------------------------------------------------------
+
+
+def strategy(chatbot: models.Chatbot, now: datetime) -> Strategy:
+    """The live strategy at today's prices; the last tier's threshold is the chatbot's floor.
+
+    Disabled models are left out. Raises NoStrategy, before anything is called: no strategy, no model
+    left, or a model without a price.
+    """
+    row = chatbot.live_strategy
+    if row is None:
+        raise NoStrategy("no_strategy", f"{chatbot} has no live strategy")
+    known = {model.name: model for model in models.LanguageModel.objects.filter(enabled=True)}
+    wanted = [tier for tier in row.tiers if tier["model"] in known]
+    if not wanted:
+        raise NoStrategy("no_model", f"no model of {row} is available")
+    prices = current_prices((known[tier["model"]] for tier in wanted), now)
+    tiers = [
+        Tier(
+            model=language_model(known[tier["model"]], prices[tier["model"]]),
+            threshold=tier["threshold"],
+            deadline_seconds=tier["deadline_seconds"],
+            max_output_tokens=tier["max_output_tokens"],
+        )
+        for tier in wanted
+    ]
+    return Strategy(
+        version=str(row.version), tiers=with_floor(tiers, chatbot.floor), deadline_seconds=row.deadline_seconds
+    )
+
+
+def with_floor(tiers: list[Tier], floor: float) -> tuple[Tier, ...]:
+    last = tiers[-1]
+    return (*tiers[:-1], Tier(last.model, floor, last.deadline_seconds, last.max_output_tokens))
+
+
+def current_prices(wanted: Iterable[models.LanguageModel], now: datetime) -> dict[str, Price]:
+    """By model name. Raises NoStrategy when a model has no price today: an unknown price is never free."""
+    wanted = list(wanted)
+    rows = models.Price.objects.filter(Q(model__in=wanted), valid_from__lte=now).select_related("model")
+    found = {row.model.name: price_value(row) for row in rows.order_by("valid_from")}  # the latest stays
+    for model in wanted:
+        if model.name not in found:
+            raise NoStrategy("unknown_price", f"{model.name} has no price")
+    return found
+
+
+def price_value(row: models.Price) -> Price:
+    return Price(
+        version=str(row.id),
+        input=row.input,
+        output=row.output,
+        cached_input=row.cached_input,
+        cache_write=row.cache_write,
+        per_request=row.per_request,
+    )
+
+
+def language_model(row: models.LanguageModel, price: Price) -> LanguageModel:
+    return LanguageModel(
+        name=row.name, provider=row.provider, remote_name=row.remote_name, price=price, base_url=row.base_url
+    )
