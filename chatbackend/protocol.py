@@ -36,6 +36,7 @@ EVENTS = (
 )
 
 # The stable code of every problem: its HTTP-like status and its title. Codes never change their meaning.
+# Why a tenant's chat cannot be answered (its money, its settings) is no customer's business: temporarily_unavailable.
 PROBLEMS: dict[str, tuple[int, str]] = {
     "invalid_json": (400, "The frame is not a JSON object"),
     "invalid_frame": (422, "The frame does not have the fields it needs"),
@@ -52,11 +53,7 @@ PROBLEMS: dict[str, tuple[int, str]] = {
     "too_slow": (503, "The frames were not read fast enough"),
     "not_found": (404, "There is no such thing"),
     "busy": (409, "The conversation is still being answered"),
-    "conversation_closed": (409, "The conversation is closed"),
     "idempotency_conflict": (409, "This id was used for another message"),
-    "insufficient_funds": (402, "The chat cannot be answered at the moment"),
-    "not_configured": (503, "The chat is not set up yet"),
-    "unknown_price": (503, "The chat is not set up yet"),
     "temporarily_unavailable": (503, "The chat is not available for a moment"),
     "internal_error": (500, "Something went wrong"),
 }
