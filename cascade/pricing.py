@@ -45,25 +45,21 @@ def ceiling(prompt: Prompt, tier: Tier) -> Money:
     dearest = max(price.input, _or(price.cached_input, price.input), _or(price.cache_write, price.input))
     with localcontext(EXACT):
         return Money.from_exact(
-            prompt.input_tokens * dearest
-            + tier.max_output_tokens * price.output
-            + price.per_request * 1_000_000
+            prompt.input_tokens * dearest + tier.max_output_tokens * price.output + price.per_request * 1_000_000
         )
 
 
-def estimate(prompt: Prompt, output_characters: int, price: Price, cap: int) -> tuple[Usage, Money]:
+def estimate(prompt_tokens: int, output_characters: int, price: Price, cap: int) -> tuple[Usage, Money]:
     """Usage and cost of a call whose usage nobody reported; never above its ceiling. Raises UnknownPrice.
 
     The prompt counts as reserved, the output by the characters that arrived, at most `cap` tokens.
     """
     output_tokens = min(-(-output_characters // CHARACTERS_PER_TOKEN), cap)
-    usage = Usage(input_tokens=prompt.input_tokens, output_tokens=output_tokens)
+    usage = Usage(input_tokens=prompt_tokens, output_tokens=output_tokens)
     return usage, cost(usage, price)
 
 
-def charge(
-    reported: Usage | None, prompt: Prompt, output_characters: int, tier: Tier
-) -> tuple[Usage, Money, bool]:
+def charge(reported: Usage | None, prompt: Prompt, output_characters: int, tier: Tier) -> tuple[Usage, Money, bool]:
     """What to charge for a call that the provider bills, and whether it is an estimate.
 
     The provider's own count where it can be believed. Where it is missing, negative, nothing for
@@ -72,7 +68,7 @@ def charge(
     price = tier.model.price
     if reported is not None and believable(reported, prompt, output_characters, tier):
         return reported, cost(reported, price), False
-    return (*estimate(prompt, output_characters, price, tier.max_output_tokens), True)
+    return (*estimate(prompt.input_tokens, output_characters, price, tier.max_output_tokens), True)
 
 
 def believable(usage: Usage, prompt: Prompt, output_characters: int, tier: Tier) -> bool:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from typing import Any, cast
+from typing import Any
 
 from anthropic import AsyncAnthropic
 
+from cascade.errors import AuthenticationFailed
 from cascade.providers.exchange import Exchange, count, network_timeout
 from cascade.providers.protocol import Delta, Finished
 from cascade.values import FinishReason, LanguageModel, Prompt, Usage
@@ -19,13 +20,21 @@ _REASONS = {
     "model_context_window_exceeded": FinishReason.LENGTH,
     "refusal": FinishReason.CONTENT_FILTER,
 }
+_COUNTS = (
+    "input_tokens",
+    "cache_read_input_tokens",
+    "cache_creation_input_tokens",
+    "output_tokens",
+    "output_tokens_details",
+)
 
 
 class AnthropicProvider:
     """One client, shared by all calls. The key goes to `base_url` and to no model's own address."""
 
     def __init__(self, api_key: str, base_url: str | None = None) -> None:
-        self._client = AsyncAnthropic(api_key=api_key, base_url=base_url or ADDRESS, max_retries=0)
+        self._has_key = bool(api_key)  # without one, only models with an address of their own can be asked
+        self._client = AsyncAnthropic(api_key=api_key or "none", base_url=base_url or ADDRESS, max_retries=0)
         self._elsewhere: dict[str, AsyncAnthropic] = {}
 
     async def stream(
@@ -56,6 +65,8 @@ class AnthropicProvider:
         yield Finished(reason, _usage(counts) if counts else None)
 
     def _client_of(self, model: LanguageModel) -> AsyncAnthropic:
+        if not (model.base_url or self._has_key):
+            raise AuthenticationFailed(model.name, "no key")
         if not model.base_url:
             return self._client
         if model.base_url not in self._elsewhere:
@@ -77,8 +88,7 @@ def _to_wire(prompt: Prompt) -> dict[str, Any]:
 
 def _update(counts: dict[str, Any], wire: Any) -> None:
     """Counts are cumulative: the latest of each stands."""
-    if wire is not None:
-        counts.update({name: value for name, value in wire.to_dict().items() if value is not None})
+    counts.update({name: value for name in _COUNTS if (value := getattr(wire, name, None)) is not None})
 
 
 def _usage(counts: dict[str, Any]) -> Usage:
@@ -86,11 +96,10 @@ def _usage(counts: dict[str, Any]) -> Usage:
     fresh = count(counts.get("input_tokens"))
     read = count(counts.get("cache_read_input_tokens"))
     written = count(counts.get("cache_creation_input_tokens"))
-    details = cast(dict[str, Any], counts.get("output_tokens_details") or {})
     return Usage(
         input_tokens=fresh + read + written,
         output_tokens=count(counts.get("output_tokens")),
         cached_input_tokens=read,
         cache_write_tokens=written,
-        reasoning_tokens=count(details.get("thinking_tokens")),
+        reasoning_tokens=count(getattr(counts.get("output_tokens_details"), "thinking_tokens", None)),
     )

@@ -98,6 +98,8 @@ class Exchange:
         raise self._ours(error) from error
 
     def _ours(self, error: Exception) -> ProviderError:
+        if isinstance(error, ProviderError):
+            return error
         if isinstance(error, _TIMEOUTS):
             cause = error.__cause__ or error
             return Timeout(self.model, billed=self.begun or not isinstance(cause, _NOT_CONNECTED))

@@ -7,6 +7,7 @@ from typing import Any, cast
 
 from openai import AsyncOpenAI
 
+from cascade.errors import AuthenticationFailed
 from cascade.providers.exchange import Exchange, count, network_timeout
 from cascade.providers.protocol import Delta, Finished
 from cascade.values import FinishReason, LanguageModel, Prompt, Usage
@@ -23,7 +24,8 @@ class OpenAIProvider:
     """One client, shared by all calls. The key goes to `base_url` and to no model's own address."""
 
     def __init__(self, api_key: str, base_url: str | None = None) -> None:
-        self._client = AsyncOpenAI(api_key=api_key, base_url=base_url or ADDRESS, max_retries=0)
+        self._has_key = bool(api_key)  # without one, only models with an address of their own can be asked
+        self._client = AsyncOpenAI(api_key=api_key or "none", base_url=base_url or ADDRESS, max_retries=0)
         self._elsewhere: dict[str, AsyncOpenAI] = {}
 
     async def stream(
@@ -51,6 +53,8 @@ class OpenAIProvider:
         yield Finished(reason, _usage(usage) if usage else None)
 
     def _client_of(self, model: LanguageModel) -> AsyncOpenAI:
+        if not (model.base_url or self._has_key):
+            raise AuthenticationFailed(model.name, "no key")
         if not model.base_url:
             return self._client
         if model.base_url not in self._elsewhere:

@@ -39,9 +39,7 @@ def strategy(*tiers, deadline=10.0):
 
 
 def attempt(tier=0, text="It is on its way.", *, finish=FinishReason.STOP, score=None, error=None):
-    return Attempt(
-        "an-id", tier, "small", text, finish if error is None else None, Usage(), False, ZERO, score, error
-    )
+    return Attempt("an-id", tier, "small", text, finish if error is None else None, Usage(), False, ZERO, score, error)
 
 
 counts = st.integers(0, 10**7)

@@ -94,12 +94,12 @@ def test_a_believable_report_is_charged_as_reported(usage, price):
 def test_usage_that_is_missing_or_cannot_be_is_recounted_and_marked(reported):
     usage, money, estimated = charge(reported, PROMPT, 200, tier())
     assert estimated
-    assert (usage, money) == estimate(PROMPT, 200, CENT, 200)
+    assert (usage, money) == estimate(PROMPT.input_tokens, 200, CENT, 200)
     assert usage == Usage(40, 67)
 
 
 @given(counts, counts, st.integers(0, 10**6), prices)
 def test_an_estimate_grows_with_the_output_and_stops_at_the_cap(less, more, cap, price):
     less, more = sorted((less, more))
-    smaller, larger = (estimate(PROMPT, characters, price, cap) for characters in (less, more))
+    smaller, larger = (estimate(PROMPT.input_tokens, characters, price, cap) for characters in (less, more))
     assert smaller[1] <= larger[1] <= ceiling(PROMPT, Tier(model(price=price), 0.5, 5.0, cap))
