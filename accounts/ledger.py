@@ -29,17 +29,7 @@ from accounts.money import ZERO, Money
 from accounts.tenancy import in_tenant
 
 # The columns by which an adjustment says which charge it corrects.
-SAME_CALL = (
-    "call_id",
-    "turn_id",
-    "conversation_id",
-    "chatbot_id",
-    "number",
-    "model",
-    "tier",
-    "outcome",
-    "price_version",
-)
+ABOUT_THE_CALL = ("call_id", "conversation_id", "chatbot_id", "number", "tier", "model", "outcome", "price_version")
 
 
 class InsufficientFunds(Exception):
@@ -208,8 +198,9 @@ def _correction(charge: LedgerEntry, amount_micros: int, memo: str) -> LedgerEnt
     return LedgerEntry(
         tenant_id=charge.tenant_id,
         hold_id=charge.hold_id,
+        turn_id=charge.turn_id,
         kind=LedgerEntry.Kind.ADJUSTMENT,
         amount_micros=amount_micros,
         memo=memo,
-        **{column: getattr(charge, column) for column in SAME_CALL},
+        **{column: getattr(charge, column) for column in ABOUT_THE_CALL},
     )

@@ -1,0 +1,297 @@
+"""Who is calling: a widget's customer or visitor, or a tenant's program with an API key.
+
+The tenant is not known before the caller is, so a widget key and an API key's prefix are looked up
+through two SQL functions that answer with ids alone; all else is read inside the tenant. Nobody
+becomes another customer: a customer is who the tenant's server signed (`accounts.identity`), a
+visitor who we signed ourselves, for one widget only.
+
+What callers prove themselves with is made here too. A secret is given out once, by the function
+that makes it; signing secrets are kept sealed (`accounts.sealing`), API keys hashed.
+"""
+
+from __future__ import annotations
+
+import hmac
+import re
+import secrets
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from hashlib import sha256
+from typing import Any
+from uuid import UUID, uuid4
+
+import structlog
+from django.core import signing
+from django.db import DataError, connection
+from django.db.models import QuerySet
+from django.utils import timezone
+
+from accounts import origins
+from accounts.identity import VISITOR_PREFIX, Claims, IdentityRefused, read_identity, write_identity
+from accounts.models import ApiKey, Customer, Widget, WidgetSecret
+from accounts.sealing import CannotOpen, seal, unseal
+from accounts.tenancy import in_tenant
+
+log = structlog.get_logger(__name__)
+
+PUBLIC_KEY = re.compile(r"wk_[A-Za-z0-9_-]{22}")
+API_KEY = re.compile(r"(?P<prefix>ck_[0-9a-f]{12})_[A-Za-z0-9_-]{43}")
+LAST_USED_EVERY = timedelta(minutes=1)
+LIVE_SECRETS = 2  # the newest signs, the one before still holds while the tenant's servers change over
+
+
+class UnknownWidget(LookupError):
+    """No widget has this public key."""
+
+
+class InvalidApiKey(Exception):
+    """Unknown, wrong, expired or revoked; which of these is not said."""
+
+
+@dataclass(frozen=True, slots=True)
+class WidgetDoor:
+    """One widget, as far as a stranger in front of it is concerned."""
+
+    tenant_id: UUID
+    widget_id: UUID
+    public_key: str
+    allowed_origins: tuple[str, ...]
+    identity: str  # one of Widget.Identity
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """A customer or visitor in front of one widget."""
+
+    tenant_id: UUID
+    widget_id: UUID
+    customer_id: UUID
+    external_id: str
+    verified: bool  # False: a visitor nobody vouched for
+    expires_at: datetime | None  # aware; whoever keeps the line open asks again then. None: a visitor's does not expire
+    visitor: str | None  # the secret by which this visitor returns; None: not a visitor
+
+
+@dataclass(frozen=True, slots=True)
+class ApiCaller:
+    """A tenant's program."""
+
+    tenant_id: UUID
+    key_id: UUID
+    scopes: frozenset[str]
+
+
+# --- customers and visitors of a widget ---------------------------------------------------
+
+
+def find_widget(public_key: str) -> WidgetDoor:
+    """Raises UnknownWidget."""
+    found = _look_up("SELECT tenant_id, id FROM find_widget(%s)", public_key, PUBLIC_KEY)
+    if found is None:
+        raise UnknownWidget("there is no such widget")
+    tenant_id, widget_id = found
+    with in_tenant(tenant_id):
+        widget = Widget.objects.filter(pk=widget_id).first()
+    if widget is None:
+        raise UnknownWidget("there is no such widget")
+    return WidgetDoor(tenant_id, widget.id, widget.public_key, tuple(widget.allowed_origins), widget.identity)
+
+
+def origin_allowed(door: WidgetDoor, origin: str | None) -> bool:
+    """May the widget stand on this page? Without an Origin (None), which every browser sends: no."""
+    return origin is not None and origins.is_allowed(origin, door.allowed_origins)
+
+
+def identify(door: WidgetDoor, jwt: str | None, visitor: str | None) -> Caller:
+    """Who stands at the door: the customer the tenant signed for, else a visitor, returning or new.
+
+    A JWT that is presented must hold; it is never passed over for a visitor, except where the
+    widget knows visitors only. A visitor's secret that does not hold makes a new visitor.
+    Raises IdentityRefused; why is logged, not told.
+    """
+    try:
+        if door.identity == Widget.Identity.OFF or (jwt is None and door.identity != Widget.Identity.REQUIRED):
+            return _visitor(door, visitor)
+        if jwt is None:
+            raise IdentityRefused("required")
+        return _customer(door, jwt)
+    except IdentityRefused as refused:
+        log.info("identity_refused", reason=refused.code, tenant_id=str(door.tenant_id), widget=door.public_key)
+        raise
+
+
+def _customer(door: WidgetDoor, jwt: str) -> Caller:
+    try:
+        with in_tenant(door.tenant_id):
+            claims = read_identity(jwt, door.public_key, lambda kid: _secret(door, kid))
+            customer = _vouched(door, claims)
+    except (DataError, UnicodeEncodeError):  # NUL, half a surrogate pair, NaN: what PostgreSQL cannot keep
+        raise IdentityRefused("unstorable") from None
+    return Caller(
+        door.tenant_id, door.widget_id, customer.id, customer.external_id, True, claims.expires_at, visitor=None
+    )
+
+
+def _secret(door: WidgetDoor, kid: str) -> bytes | None:
+    """The widget's own live secret of that name; None: it has no such, or nobody can open it."""
+    for secret in _live_secrets(door.widget_id):
+        if secret.kid == kid:
+            try:
+                return unseal(secret.sealed)
+            except CannotOpen:
+                log.error("widget_secret_cannot_be_opened", widget=door.public_key, kid=kid)
+    return None
+
+
+def _vouched(door: WidgetDoor, claims: Claims) -> Customer:
+    """The customer's row, brought up to what was signed; attributes that were not mentioned stay."""
+    customer, _ = Customer.objects.select_for_update().get_or_create(
+        tenant_id=door.tenant_id, external_id=claims.external_id
+    )
+    known = (customer.attributes, customer.locale, customer.verified)
+    vouched = ({**customer.attributes, **claims.attributes}, claims.locale or customer.locale, True)
+    if known != vouched:
+        customer.attributes, customer.locale, customer.verified = vouched
+        customer.save(update_fields=["attributes", "locale", "verified"])
+    return customer
+
+
+def _visitor(door: WidgetDoor, secret: str | None) -> Caller:
+    signer = signing.Signer(salt=f"accounts.visitor:{door.widget_id}")
+    try:
+        visitor_id = signer.unsign(secret or "")
+    except (signing.BadSignature, UnicodeEncodeError):
+        visitor_id = str(uuid4())
+    with in_tenant(door.tenant_id):
+        customer, _ = Customer.objects.get_or_create(tenant_id=door.tenant_id, external_id=VISITOR_PREFIX + visitor_id)
+    return Caller(
+        door.tenant_id,
+        door.widget_id,
+        customer.id,
+        customer.external_id,
+        verified=False,
+        expires_at=None,
+        visitor=signer.sign(visitor_id),
+    )
+
+
+# --- widgets and their signing secrets -------------------------------------------------------
+
+
+def create_widget(
+    tenant_id: UUID, allowed_origins: Iterable[str], identity: str = Widget.Identity.OPTIONAL
+) -> tuple[Widget, str, str]:
+    """A widget and the `kid` and secret with which the tenant signs. Raises ValueError for a wrong origin."""
+    allowed = list(allowed_origins)
+    origins.check_allowed(allowed)
+    with in_tenant(tenant_id):
+        widget = Widget.objects.create(
+            tenant_id=tenant_id,
+            public_key=f"wk_{secrets.token_urlsafe(16)}",
+            allowed_origins=allowed,
+            identity=Widget.Identity(identity),
+        )
+        return widget, *rotate_widget_secret(widget)
+
+
+def rotate_widget_secret(widget: Widget) -> tuple[str, str]:
+    """A new `kid` and secret. Two are live at most, so the last one stays good and the one before it is revoked."""
+    kid, secret = secrets.token_hex(4), secrets.token_urlsafe(32)
+    with in_tenant(widget.tenant_id):
+        Widget.objects.select_for_update().get(pk=widget.pk)  # rotations of one widget take turns
+        WidgetSecret.objects.create(tenant_id=widget.tenant_id, widget=widget, kid=kid, sealed=seal(secret.encode()))
+        kept = [row.pk for row in _live_secrets(widget.id)[:LIVE_SECRETS]]
+        _live_secrets(widget.id).exclude(pk__in=kept).update(revoked_at=timezone.now())
+    return kid, secret
+
+
+def revoke_widget_secret(widget: Widget, kid: str) -> bool:
+    """End a secret that leaked, at once. False: no live secret of the widget has this name."""
+    with in_tenant(widget.tenant_id):
+        return bool(_live_secrets(widget.id).filter(kid=kid).update(revoked_at=timezone.now()))
+
+
+def mint_identity(
+    widget: Widget, external_id: str, attributes: Mapping[str, Any], lifetime: timedelta = timedelta(minutes=15)
+) -> str:
+    """A customer's JWT, signed with the widget's newest live secret as the tenant's own server would.
+
+    Raises ValueError for a lifetime over an hour, WidgetSecret.DoesNotExist where all are revoked.
+    """
+    with in_tenant(widget.tenant_id):
+        newest = _live_secrets(widget.id).first()
+    if newest is None:
+        raise WidgetSecret.DoesNotExist("every secret of this widget is revoked")
+    return write_identity(unseal(newest.sealed), newest.kid, widget.public_key, external_id, attributes, lifetime)
+
+
+def _live_secrets(widget_id: UUID) -> QuerySet[WidgetSecret]:
+    """Newest first."""
+    return WidgetSecret.objects.filter(widget_id=widget_id, revoked_at=None).order_by("-created_at", "-id")
+
+
+# --- programs ------------------------------------------------------------------------------
+
+
+def authenticate_api_key(secret: str) -> ApiCaller:
+    """Whose program this is. `last_used_at` is kept to the minute. Raises InvalidApiKey."""
+    match = API_KEY.fullmatch(secret)
+    found = match and _look_up("SELECT tenant_id, id FROM find_api_key(%s)", match["prefix"])
+    if not found:
+        raise InvalidApiKey("this API key is not valid")
+    tenant_id, key_id = found
+    now = timezone.now()
+    with in_tenant(tenant_id):
+        key = ApiKey.objects.filter(pk=key_id).first()
+        if key is None or not hmac.compare_digest(key.secret_hash, _hash(secret)) or not _is_live(key, now):
+            raise InvalidApiKey("this API key is not valid")
+        if key.last_used_at is None or now - key.last_used_at >= LAST_USED_EVERY:
+            ApiKey.objects.filter(pk=key_id).update(last_used_at=now)
+    return ApiCaller(tenant_id, key_id, frozenset(key.scopes))
+
+
+def create_api_key(
+    tenant_id: UUID, name: str, scopes: Iterable[str], expires_at: datetime | None = None
+) -> tuple[ApiKey, str]:
+    """An API key and its secret, which cannot be shown again. Without `expires_at` it does not expire."""
+    prefix = f"ck_{secrets.token_hex(6)}"
+    secret = f"{prefix}_{secrets.token_urlsafe(32)}"
+    with in_tenant(tenant_id):
+        key = ApiKey.objects.create(
+            tenant_id=tenant_id,
+            name=name,
+            prefix=prefix,
+            secret_hash=_hash(secret),
+            scopes=sorted(set(scopes)),
+            expires_at=expires_at,
+        )
+    return key, secret
+
+
+def revoke_api_key(key: ApiKey) -> None:
+    """From now on the key is nobody's. A key that is revoked already keeps its date."""
+    with in_tenant(key.tenant_id):
+        ApiKey.objects.filter(pk=key.pk, revoked_at=None).update(revoked_at=timezone.now())
+
+
+def _hash(secret: str) -> str:
+    """SHA-256, in hexadecimal.
+
+    A slow hash defends passwords, which can be guessed; a secret of 256 random bits cannot, and a
+    fast hash keeps every request fast.
+    """
+    return sha256(secret.encode()).hexdigest()
+
+
+def _is_live(key: ApiKey, now: datetime) -> bool:
+    return key.revoked_at is None and (key.expires_at is None or now < key.expires_at)
+
+
+def _look_up(sql: str, wanted: str, shape: re.Pattern[str] | None = None) -> tuple[UUID, UUID] | None:
+    """The tenant and row that an exact key belongs to; what is not even shaped like a key is not looked for."""
+    if shape and not shape.fullmatch(wanted):
+        return None
+    with connection.cursor() as cursor:
+        cursor.execute(sql, [wanted])
+        return cursor.fetchone()
