@@ -1,0 +1,151 @@
+"""Accounts and money on the admin pages. Who may see and do what: `accounts.staff_pages`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin
+from django.db.models import Count, F, QuerySet, Sum, Window
+from django.http import HttpRequest, HttpResponse
+from unfold.decorators import display
+
+from accounts.models import (
+    ApiKey,
+    Customer,
+    CustomerRecord,
+    Hold,
+    LedgerEntry,
+    Member,
+    Tenant,
+    Widget,
+    WidgetSecret,
+)
+from accounts.staff_pages import BOOKS, LEAD, TenantAdmin, TenantInline
+from accounts.templatetags.money import dollars
+
+# --- the tenant and its people --------------------------------------------------------------
+
+
+@admin.register(Tenant)
+class TenantPage(TenantAdmin):
+    list_display = ("name", "slug", "time_zone", "created_at")
+
+
+@admin.register(Member)
+class MemberPage(TenantAdmin):
+    seen_by = BOOKS
+    list_display = ("user", "email", "role", "created_at")
+    list_filter = ("role",)
+    list_select_related = ("user",)
+    search_fields = ("user__username", "user__email")
+    fields = ("email", "role", "created_at")
+
+    @display(description="email")
+    def email(self, member: Member) -> str:
+        return member.user.email or member.user.username
+
+
+@admin.register(ApiKey)
+class ApiKeyPage(TenantAdmin):
+    """The prefix alone is shown; the secret itself is not kept."""
+
+    seen_by = LEAD
+    list_display = ("name", "prefix", "scopes", "expires_at", "last_used_at", "revoked_at")
+    search_fields = ("name", "prefix")
+    fields = list_display
+
+
+class SecretRows(TenantInline):
+    model = WidgetSecret
+    fields = ("kid", "created_at", "revoked_at")  # never what is sealed
+
+
+@admin.register(Widget)
+class WidgetPage(TenantAdmin):
+    seen_by = BOOKS
+    changed_by = LEAD
+    list_display = ("public_key", "identity", "allowed_origins", "created_at")
+    readonly_fields = ("public_key", "created_at")
+    inlines = (SecretRows,)
+
+
+class RecordRows(TenantInline):
+    model = CustomerRecord
+    fields = ("type", "external_id", "as_of", "data")
+
+
+@admin.register(Customer)
+class CustomerPage(TenantAdmin):
+    changed_by = LEAD
+    list_display = ("__str__", "external_id", "verified", "locale", "records_fetched_at", "created_at")
+    list_filter = ("verified", "created_at")
+    search_fields = ("external_id", "attributes__name", "attributes__email")
+    readonly_fields = ("external_id", "verified", "records_fetched_at", "created_at")
+    inlines = (RecordRows,)
+
+
+# --- the books ------------------------------------------------------------------------------
+
+
+@admin.register(Hold)
+class HoldPage(TenantAdmin):
+    seen_by = BOOKS
+    list_display = ("turn_id", "created_at", "amount", "spent", "settled_at")
+    list_filter = (("settled_at", admin.EmptyFieldListFilter), "created_at")
+    search_fields = ("=turn_id",)
+    fields = list_display
+    ordering = ("-created_at",)
+
+    @display(description="held", ordering="amount_micros")
+    def amount(self, hold: Hold) -> str:
+        return dollars(hold.amount_micros)
+
+    @display(description="spent", ordering="spent_micros")
+    def spent(self, hold: Hold) -> str:
+        return dollars(hold.spent_micros)
+
+
+@admin.register(LedgerEntry)
+class LedgerPage(TenantAdmin):
+    """Every movement of money, newest first, with the running sum and the total of what is selected."""
+
+    seen_by = BOOKS
+    list_display = ("created_at", "kind", "amount", "running", "model", "tier", "outcome", "tokens", "estimated")
+    list_filter = ("kind", "model", "outcome", "estimated", "created_at")
+    search_fields = ("memo", "=turn_id", "=conversation_id", "=call_id")
+    date_hierarchy = "created_at"
+    ordering = ("-created_at", "-id")
+    list_before_template = "admin/accounts/ledgerentry/totals.html"
+    fields = ("created_at", "kind", "amount", "model", "tier", "number", "outcome", "tokens", "estimated", "memo")
+    fields += ("price_version", "turn_id", "conversation_id", "call_id")
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet:
+        so_far = Window(Sum("amount_micros"), order_by=[F("created_at").asc(), F("id").asc()])
+        return super().get_queryset(request).annotate(running_micros=so_far)
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict | None = None) -> HttpResponse:
+        page = super().changelist_view(request, extra_context)
+        if hasattr(page, "context_data") and "cl" in page.context_data:
+            page.context_data["totals"] = totals(page.context_data["cl"].queryset)
+        return page
+
+    @display(description="amount", ordering="amount_micros")
+    def amount(self, entry: LedgerEntry) -> str:
+        return dollars(entry.amount_micros)
+
+    @display(description="running sum")
+    def running(self, entry: Any) -> str:
+        return dollars(entry.running_micros)
+
+    @display(description="tokens in / out")
+    def tokens(self, entry: LedgerEntry) -> str:
+        return f"{entry.input_tokens} / {entry.output_tokens}" if entry.call_id else "–"
+
+
+def totals(selected: QuerySet) -> list[dict[str, Any]]:
+    """Count and sum of the selected entries by kind."""
+    entries = LedgerEntry.objects.filter(pk__in=selected.order_by().values("pk")).values("kind").order_by("kind")
+    return [
+        {"kind": LedgerEntry.Kind(row["kind"]).label, "count": row["count"], "sum": dollars(row["sum"])}
+        for row in entries.annotate(count=Count("pk"), sum=Sum("amount_micros"))
+    ]

@@ -1,0 +1,254 @@
+"""Chatbots, cascades and conversations on the admin pages. A conversation's page tells how each reply was made.
+
+Rights are those of `accounts.staff_pages.TenantAdmin`: what no role was given is denied.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.contrib import admin
+from django.db.models import Count, Model, Prefetch, QuerySet, Sum
+from django.http import HttpRequest, HttpResponse
+from unfold.decorators import display
+
+from accounts.staff_pages import BOOKS, LEAD, TenantAdmin, TenantInline
+from accounts.templatetags.money import dollars
+from cascade.models import (
+    Article,
+    CascadeStrategy,
+    Chatbot,
+    Conversation,
+    Event,
+    Feedback,
+    LanguageModel,
+    Message,
+    ModelCall,
+    Price,
+    Turn,
+)
+
+# --- what the operator offers ---------------------------------------------------------------
+
+
+@admin.register(LanguageModel)
+class LanguageModelPage(TenantAdmin):
+    seen_by = BOOKS
+    list_display = ("name", "provider", "remote_name", "base_url", "enabled")
+    list_filter = ("provider", "enabled")
+    search_fields = ("name", "remote_name")
+
+    def get_exclude(self, request: HttpRequest, obj: Model | None = None) -> Any:
+        return ()
+
+
+@admin.register(Price)
+class PricePage(TenantAdmin):
+    """US dollars per million tokens."""
+
+    seen_by = BOOKS
+    list_display = ("model", "valid_from", "input", "output", "cached_input", "cache_write", "per_request", "source")
+    list_filter = ("model",)
+    list_select_related = ("model",)
+    ordering = ("model__name", "-valid_from")
+
+    def get_exclude(self, request: HttpRequest, obj: Model | None = None) -> Any:
+        return ()
+
+
+# --- what the tenant sets up ----------------------------------------------------------------
+
+
+@admin.register(Chatbot)
+class ChatbotPage(TenantAdmin):
+    changed_by = LEAD
+    list_display = ("name", "live_strategy", "floor", "stale_after", "record_source_url")
+    list_select_related = ("live_strategy__chatbot",)
+    readonly_fields = ("widget",)
+    fields = ("name", "widget", "instructions", "tone", "hand_over_text", "floor", "live_strategy", "stale_after")
+    fields += ("record_source_url", "record_source_ttl")
+
+    def formfield_for_foreignkey(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        if db_field.name == "live_strategy":  # a chatbot lives by a strategy of its own
+            kwargs["queryset"] = CascadeStrategy.objects.filter(
+                chatbot_id=request.resolver_match.kwargs.get("object_id")
+            ).select_related("chatbot")
+        return super().formfield_for_foreignkey(db_field, request, **kwargs)
+
+
+@admin.register(CascadeStrategy)
+class CascadeStrategyPage(TenantAdmin):
+    list_display = ("__str__", "cascade", "deadline_seconds", "created_at")
+    list_filter = ("chatbot",)
+    list_select_related = ("chatbot",)
+    ordering = ("chatbot", "-version")
+
+    @display(description="asks")
+    def cascade(self, strategy: CascadeStrategy) -> str:
+        return " → ".join(f"{tier['model']} (≥ {tier['threshold']:g})" for tier in strategy.tiers)
+
+
+@admin.register(Article)
+class ArticlePage(TenantAdmin):
+    added_by = changed_by = deleted_by = LEAD
+    list_display = ("title", "slug", "chatbot", "updated_at")
+    list_filter = ("chatbot", "updated_at")
+    list_select_related = ("chatbot",)
+    search_fields = ("title", "body")
+    prepopulated_fields = {"slug": ("title",)}
+
+
+# --- what happens ---------------------------------------------------------------------------
+
+
+@dataclass
+class Step:
+    """One thing that happened in a conversation: a turn with its attempts, or a message nobody asked for."""
+
+    messages: list[Message]
+    turn: Turn | None = None  # None: a person of the tenant wrote
+    calls: list[ModelCall] = field(default_factory=list)
+
+    @property
+    def asked(self) -> list[Message]:
+        return [message for message in self.messages if message.role == Message.Role.CUSTOMER]
+
+    @property
+    def said(self) -> list[Message]:
+        return [message for message in self.messages if message.role != Message.Role.CUSTOMER]
+
+    @property
+    def cost(self) -> str:
+        return dollars(sum(call.cost_micros or 0 for call in self.calls))
+
+
+def story(conversation: Conversation) -> list[Step]:
+    """What happened, in order; four queries, however long it is."""
+    messages = Message.objects.select_related("feedback").order_by("seq")
+    turns = conversation.turns.order_by("created_at").prefetch_related(
+        Prefetch("messages", messages), Prefetch("calls", ModelCall.objects.order_by("number"))
+    )
+    steps = [Step(list(turn.messages.all()), turn, list(turn.calls.all())) for turn in turns]
+    steps += [Step([message]) for message in messages.filter(conversation=conversation, turn=None)]
+    return sorted(steps, key=lambda step: step.messages[0].seq if step.messages else 0)
+
+
+@admin.register(Conversation)
+class ConversationPage(TenantAdmin):
+    list_display = ("customer", "chatbot", "state", "turn_count", "cost", "updated_at")
+    list_filter = ("state", "chatbot", "updated_at")
+    list_select_related = ("customer", "chatbot")
+    search_fields = ("=id", "customer__external_id", "customer__attributes__name", "messages__text")
+    ordering = ("-updated_at",)
+    change_form_template = "admin/cascade/conversation/story.html"
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet:
+        return (
+            super()
+            .get_queryset(request)
+            .annotate(turn_total=Count("turns", distinct=True), cost_total=Sum("turns__calls__cost_micros"))
+        )
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict | None = None
+    ) -> HttpResponse:
+        conversation = self.get_object(request, object_id)
+        told = {"story": story(conversation) if conversation else [], "conversation": conversation}
+        return super().change_view(request, object_id, form_url, told | (extra_context or {}))
+
+    @display(description="turns", ordering="turn_total")
+    def turn_count(self, conversation: Any) -> int:
+        return conversation.turn_total
+
+    @display(description="cost", ordering="cost_total")
+    def cost(self, conversation: Any) -> str:
+        return dollars(conversation.cost_total or 0)
+
+
+def tokens_of(call: ModelCall) -> str:
+    return f"{call.input_tokens} / {call.output_tokens}" if call.input_tokens is not None else "–"
+
+
+class CallRows(TenantInline):
+    model = ModelCall
+    fields = ("number", "tier", "model", "outcome", "score", "threshold", "tokens", "cost", "error")
+    readonly_fields = ("tokens", "cost")
+    show_change_link = True
+
+    @display(description="tokens in / out")
+    def tokens(self, call: ModelCall) -> str:
+        return tokens_of(call)
+
+    @display(description="cost")
+    def cost(self, call: ModelCall) -> str:
+        return dollars(call.cost_micros)
+
+
+@admin.register(Turn)
+class TurnPage(TenantAdmin):
+    list_display = ("created_at", "customer", "state", "problem", "cost", "closed_at")
+    list_filter = ("state", "problem", "created_at")
+    list_select_related = ("conversation__customer",)
+    search_fields = ("=id", "=conversation__id", "conversation__customer__external_id", "client_id")
+    ordering = ("-created_at",)
+    exclude = ("body_hash", "process_key")
+    inlines = (CallRows,)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet:
+        return super().get_queryset(request).annotate(cost_total=Sum("calls__cost_micros"))
+
+    @display(description="customer")
+    def customer(self, turn: Turn) -> str:
+        return str(turn.conversation.customer)
+
+    @display(description="cost", ordering="cost_total")
+    def cost(self, turn: Any) -> str:
+        return dollars(turn.cost_total or 0)
+
+
+@admin.register(ModelCall)
+class ModelCallPage(TenantAdmin):
+    list_display = ("created_at", "model", "tier", "outcome", "score", "threshold", "tokens", "cost", "seconds")
+    list_filter = ("model", "outcome", "error", "estimated", "created_at")
+    list_select_related = ("price__model",)
+    search_fields = ("=id", "=turn__id", "text")
+    ordering = ("-created_at",)
+
+    @display(description="tokens in / out")
+    def tokens(self, call: ModelCall) -> str:
+        return tokens_of(call)
+
+    @display(description="cost", ordering="cost_micros")
+    def cost(self, call: ModelCall) -> str:
+        return dollars(call.cost_micros)
+
+
+@admin.register(Message)
+class MessagePage(TenantAdmin):
+    list_display = ("created_at", "customer", "role", "text")
+    list_filter = ("role", "created_at")
+    list_select_related = ("conversation__customer",)
+    search_fields = ("text", "=conversation__id")
+    ordering = ("-created_at",)
+
+    @display(description="customer")
+    def customer(self, message: Message) -> str:
+        return str(message.conversation.customer)
+
+
+@admin.register(Feedback)
+class FeedbackPage(TenantAdmin):
+    list_display = ("created_at", "rating", "comment", "message")
+    list_filter = ("rating", "created_at")
+    list_select_related = ("message",)
+    search_fields = ("comment", "message__text")
+    ordering = ("-created_at",)
+
+
+@admin.register(Event)
+class EventPage(TenantAdmin):
+    list_display = ("created_at", "conversation", "first_seq", "last_seq")
+    search_fields = ("=conversation__id",)
+    list_select_related = ("conversation",)
+    ordering = ("-created_at",)

@@ -62,19 +62,19 @@ X_FRAME_OPTIONS = "DENY"
 # --- the application ----------------------------------------------------------------------
 
 INSTALLED_APPS = [
-    "unfold",
+    "unfold.apps.BasicAppConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
     "django.contrib.messages",
     "django.contrib.staticfiles",
     "django.contrib.postgres",
-    "django.contrib.admin",
+    "chatbackend.apps.TenantAdminConfig",
     "channels",
     "procrastinate.contrib.django",
     "accounts",
     "cascade",
-    "chatbackend",
+    "chatbackend.apps.ChatbackendConfig",
 ]
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
@@ -143,6 +143,32 @@ CHANNEL_LAYERS = {
     "default": {"BACKEND": "channels_redis.core.RedisChannelLayer", "CONFIG": {"hosts": [REDIS_URL]}}
     if REDIS_URL
     else {"BACKEND": "channels.layers.InMemoryChannelLayer"}
+}
+
+# --- the admin pages: how they look --------------------------------------------------------
+
+UNFOLD = {
+    "SITE_TITLE": "Frugal chat",
+    "SITE_HEADER": "Frugal chat",
+    "SITE_SYMBOL": "forum",
+    "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": lambda request: "/static/favicon.svg"}],
+    "SHOW_HISTORY": False,
+    "SHOW_VIEW_ON_SITE": False,
+    "COLORS": {
+        "primary": {
+            "50": "oklch(97.5% .014 190)",
+            "100": "oklch(94% .03 190)",
+            "200": "oklch(88% .055 190)",
+            "300": "oklch(80% .08 190)",
+            "400": "oklch(70% .095 190)",
+            "500": "oklch(58% .09 190)",
+            "600": "oklch(49% .08 190)",
+            "700": "oklch(42% .07 190)",
+            "800": "oklch(36% .06 190)",
+            "900": "oklch(31% .05 190)",
+            "950": "oklch(22% .04 190)",
+        }
+    },
 }
 
 # --- models and the scorer ------------------------------------------------------------------

@@ -1,0 +1,86 @@
+"""What a member may see and do on the admin pages: `TenantAdmin`, the base of all, denies what no role was given.
+
+Which tenant's rows there are is not decided here: the site enters the member's tenant before a page runs and leaves the
+membership on the request (`request.member`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from django.contrib import admin
+from django.db.models import Model
+from django.http import HttpRequest
+from unfold.admin import ModelAdmin, TabularInline
+
+from accounts.models import Member
+
+NOBODY: frozenset[str] = frozenset()
+LEAD = frozenset({Member.Role.OWNER, Member.Role.ADMIN})
+BOOKS = LEAD | {Member.Role.ANALYST}
+EVERYBODY = BOOKS | {Member.Role.SUPPORT}
+
+
+class TenantAdmin(ModelAdmin):
+    """Rows of the member's tenant, as far as the member's role allows."""
+
+    seen_by = EVERYBODY
+    added_by = changed_by = deleted_by = NOBODY
+    actions: Sequence[Any] = ()
+    list_per_page = 50
+    show_full_result_count = False
+    show_facets = admin.ShowFacets.NEVER
+    compressed_fields = True
+    warn_unsaved_form = True
+
+    def has_view_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return _role(request) in self.seen_by
+
+    def has_add_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return _role(request) in self.added_by
+
+    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return _role(request) in self.changed_by
+
+    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return _role(request) in self.deleted_by
+
+    def has_module_permission(self, request: HttpRequest) -> bool:
+        return self.has_view_permission(request)
+
+    def get_exclude(self, request: HttpRequest, obj: Model | None = None) -> Any:
+        return [*(super().get_exclude(request, obj) or ()), "tenant"]
+
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        if not change:
+            obj.tenant_id = request.member.tenant_id  # type: ignore[attr-defined]
+        super().save_model(request, obj, form, change)
+
+    def log_addition(self, *args: Any) -> None:
+        """Nothing: Django's log knows no tenants, so what it quotes would be seen by others."""
+
+    log_change = log_deletions = log_addition
+
+
+class TenantInline(TabularInline):
+    """Rows that are read with the row they belong to."""
+
+    extra = 0
+    can_delete = False
+    exclude = ("tenant",)
+    hide_title = True
+
+    def has_view_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return _role(request) is not None
+
+    def has_add_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+
+def _role(request: HttpRequest) -> str | None:
+    member = getattr(request, "member", None)
+    return member.role if member else None

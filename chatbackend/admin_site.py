@@ -1,0 +1,113 @@
+"""The admin pages of one tenant: every request runs, and is drawn, inside the member's tenant.
+
+A user without a membership is refused. Which rows there are is the database's word (row-level security), what a role
+may do with them `accounts.staff_pages.TenantAdmin`'s; other models are not shown at all.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib.auth.forms import AuthenticationForm as AnyUserForm
+from django.db import transaction
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.response import SimpleTemplateResponse, TemplateResponse
+from django.urls import URLPattern, path, reverse
+from django.views.decorators.http import require_POST
+from unfold.forms import AuthenticationForm
+from unfold.sites import UnfoldAdminSite
+
+from accounts.models import Member, Tenant, User
+from accounts.staff_pages import BOOKS, TenantAdmin
+from accounts.tenancy import in_tenant, set_for_transaction
+from chatbackend.dashboard import figures, outcomes
+
+CHOSEN = "tenant"  # in the session
+
+
+class LoginForm(AuthenticationForm):
+    """Anybody may log in who has a password; what they see is up to their memberships."""
+
+    def confirm_login_allowed(self, user: Any) -> None:
+        AnyUserForm.confirm_login_allowed(self, user)
+
+
+class TenantAdminSite(UnfoldAdminSite):
+    login_form = LoginForm
+    index_template = "admin/dashboard.html"
+    index_title = "Overview"
+    enable_nav_sidebar = True
+
+    def register(self, model_or_iterable: Any, admin_class: Any = None, **options: Any) -> None:
+        """Only pages that know of tenants and roles."""
+        if admin_class is not None and issubclass(admin_class, TenantAdmin):
+            super().register(model_or_iterable, admin_class, **options)
+
+    def has_permission(self, request: HttpRequest) -> bool:
+        return getattr(request, "member", None) is not None
+
+    def admin_view(self, view: Any, cacheable: bool = False) -> Any:
+        guarded = super().admin_view(view, cacheable)
+
+        def enter(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+            if not request.user.is_authenticated:
+                return guarded(request, *args, **kwargs)  # to the login page
+            if view == self.logout:
+                return view(request)  # with or without a tenant
+            request.memberships = memberships(request.user)  # type: ignore[attr-defined]
+            member = chosen(request)
+            if member is None:
+                return TemplateResponse(request, "admin/no_tenant.html", self.each_context(request), status=403)
+            with in_tenant(member.tenant_id):
+                request.member = member  # type: ignore[attr-defined]
+                response = guarded(request, *args, **kwargs)
+                if isinstance(response, SimpleTemplateResponse):
+                    response.render()  # while the tenant's rows can be read
+                return response
+
+        return enter
+
+    def extra_urls(self) -> list[URLPattern]:
+        return [path("tenant/", self.admin_view(require_POST(self.choose)), name="choose_tenant")]
+
+    def choose(self, request: HttpRequest) -> HttpResponse:
+        """Another of the user's tenants from now on."""
+        wanted = request.POST.get("tenant")
+        if wanted not in {str(member.tenant_id) for member in request.memberships}:  # type: ignore[attr-defined]
+            raise Http404("no such tenant")
+        request.session[CHOSEN] = wanted
+        return HttpResponseRedirect(reverse("admin:index"))
+
+    def extra_context(self, context: dict[str, Any], request: HttpRequest) -> dict[str, Any]:
+        member = getattr(request, "member", None)
+        if member:
+            context |= {
+                "member": member,
+                "memberships": request.memberships,  # type: ignore[attr-defined]
+                "site_subheader": f"{member.tenant.name} · {member.role}",
+            }
+        return context
+
+    def index(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> TemplateResponse:
+        member, told = request.member, dict(extra_context or {})  # type: ignore[attr-defined]
+        if member.role in BOOKS:
+            told |= {"figures": figures(member.tenant), "outcomes": outcomes()}
+        return super().index(request, told)
+
+
+def memberships(user: User) -> list[Member]:
+    """The user's roles in all their tenants, oldest first, each with its tenant."""
+    with transaction.atomic():
+        set_for_transaction("app.user", user.pk)
+        members = list(Member.objects.filter(user=user).order_by("created_at"))
+    for member in members:
+        with in_tenant(member.tenant_id):
+            member.tenant = Tenant.objects.get(id=member.tenant_id)
+    return members
+
+
+def chosen(request: HttpRequest) -> Member | None:
+    """The membership the user works under: the one they chose, else their first; None: they have none."""
+    members: list[Member] = request.memberships  # type: ignore[attr-defined]
+    wanted = request.session.get(CHOSEN)
+    return next((member for member in members if str(member.tenant_id) == wanted), members[0] if members else None)
