@@ -32,7 +32,7 @@ CODES: tuple[tuple[type[Exception], str], ...] = (
     (pyjwt.ImmatureSignatureError, "not_yet_valid"),
     (pyjwt.InvalidAudienceError, "audience"),
     (pyjwt.MissingRequiredClaimError, "missing_claim"),
-    (pyjwt.InvalidSubjectError, "subject"),
+    (pyjwt.exceptions.InvalidSubjectError, "subject"),
     (pyjwt.InvalidSignatureError, "signature"),
 )
 
