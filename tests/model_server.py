@@ -111,6 +111,7 @@ class ModelServer:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._serve, daemon=True)
         self._ready = threading.Event()
+        self._mistakes = list[Exception]()  # our own, raised at the end
 
     @property
     def base_url(self) -> str:
@@ -134,6 +135,8 @@ class ModelServer:
     def __exit__(self, *_: object) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(10)
+        if self._mistakes:
+            raise ExceptionGroup("the model server itself failed", self._mistakes)
 
     def _serve(self) -> None:
         asyncio.set_event_loop(self._loop)
@@ -154,6 +157,8 @@ class ModelServer:
                 await self._answer(Exchange(reader, writer), *request)
         except (Gone, ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
             pass  # the connection is over, or the server is
+        except Exception as mistake:
+            self._mistakes.append(mistake)
         finally:
             writer.close()
 

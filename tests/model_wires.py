@@ -124,7 +124,9 @@ _OPENAI = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, 
 
 def _event(body: dict[str, Any], name: str = "") -> str:
     lead = f"event: {name}\n" if name else ""
-    return f"{lead}data: {json.dumps(body, ensure_ascii=False)}\n\n"
+    plain = json.dumps(body, ensure_ascii=False)
+    whole = not any("\ud800" <= character <= "\udfff" for character in plain)  # else only escapes can carry it
+    return f"{lead}data: {plain if whole else json.dumps(body)}\n\n"
 
 
 def _named(name: str, body: dict[str, Any]) -> str:
