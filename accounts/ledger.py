@@ -169,6 +169,32 @@ def adjust(tenant_id: UUID, call_id: UUID, correct: Money, memo: str) -> bool:
         return True
 
 
+def settle_late(tenant_id: UUID, turn_id: UUID, charge: Charge, memo: str) -> bool:
+    """A call whose cost became known after its turn was settled: charged if it was not, else corrected.
+
+    Returns:
+        True: an entry was written. False: the tenant has paid exactly this for the call already.
+
+    Raises:
+        NotHeld: the turn has no hold.
+        ValueError: the cost is negative.
+    """
+    if charge.cost < ZERO:
+        raise ValueError("a charge cannot be negative")
+    with in_tenant(tenant_id):
+        held = Hold.objects.select_for_update().filter(turn_id=turn_id).first()
+        if held is None:
+            raise NotHeld(f"turn {turn_id} has no hold")
+        if LedgerEntry.objects.filter(call_id=charge.call_id, kind=LedgerEntry.Kind.CHARGE).exists():
+            return adjust(tenant_id, charge.call_id, charge.cost, memo)
+        entry = _entry(held, charge)
+        entry.memo = memo
+        entry.save(force_insert=True)
+        Hold.objects.filter(pk=held.pk).update(spent_micros=F("spent_micros") + charge.cost.micros)
+        _move(tenant_id, balance=-charge.cost.micros)
+        return True
+
+
 def check(tenant_id: UUID) -> list[str]:
     """Everything wrong with this tenant's books, a sentence each; empty when they are right.
 

@@ -401,12 +401,17 @@ def _estimate(call: ModelCall) -> None:
 
 
 def _charge(tenant_id: UUID, turn_id: UUID) -> None:
-    """Settle the turn's hold with one charge a call; calls charged before are corrected instead."""
-    calls = ModelCall.objects.filter(turn_id=turn_id).order_by("number").select_related("turn__conversation")
-    charges = [charge(call) for call in calls]
-    if not ledger.settle(tenant_id, turn_id, charges):
-        for late in charges:
-            ledger.adjust(tenant_id, late.call_id, late.cost, "usage became known after an interruption")
+    """Settle the turn's hold with one charge a call; where that was done before, correct it."""
+    calls = ModelCall.objects.filter(turn_id=turn_id, cost_micros__isnull=False).order_by("number")
+    charges = [charge(call) for call in calls.select_related("turn__conversation")]
+    try:
+        settled = ledger.settle(tenant_id, turn_id, charges)
+    except ledger.NotHeld:
+        if charges:
+            raise
+        return  # the turn ended before anything was held
+    for late in () if settled else charges:
+        ledger.settle_late(tenant_id, turn_id, late, "its usage became known after an interruption")
 
 
 def charge(call: ModelCall) -> ledger.Charge:

@@ -38,7 +38,7 @@ DATABASE_GONE = (DatabaseError, InterfaceError)
 PART = "t0"  # the one text part of a streamed reply
 SHOW_SECONDS = 0.04  # between two chunks of a reply that is shown while it is written
 REPORT: TypeAdapter[CutReport] = TypeAdapter(CutReport)
-RUNNING: set[asyncio.Task[None]] = set()  # turns of this process; a closed socket does not end them
+_SERVED: set[asyncio.Task[None]] = set()  # asyncio itself forgets tasks that nobody holds
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -48,20 +48,14 @@ async def answer(caller: Caller, send: Send, *, engine: Engine) -> AsyncGenerato
     """The frames that answer one message: its `ack` (after commit), then the reply, or why there is none."""
     turn = _Turn(caller, send, engine)
     task = asyncio.create_task(turn.serve())
-    RUNNING.add(task)
-    task.add_done_callback(RUNNING.discard)
+    _SERVED.add(task)
+    task.add_done_callback(_SERVED.discard)
     try:
         while (frame := await turn.frames.get()) is not None:
             yield frame
     finally:
         turn.stop()
         await asyncio.shield(task)  # a second cancellation must not lose the bill for work already done
-
-
-async def drain(seconds: float) -> None:
-    """Let the running turns end; what takes longer is stopped, charged and kept."""
-    if RUNNING:
-        await asyncio.wait(RUNNING, timeout=seconds)
 
 
 @dataclass
