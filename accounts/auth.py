@@ -206,23 +206,15 @@ def rotate_widget_secret(widget: Widget) -> tuple[str, str]:
     return kid, secret
 
 
-def revoke_widget_secret(widget: Widget, kid: str) -> bool:
-    """End a secret that leaked, at once. False: no live secret of the widget has this name."""
-    with in_tenant(widget.tenant_id):
-        return bool(_live_secrets(widget.id).filter(kid=kid).update(revoked_at=timezone.now()))
-
-
 def mint_identity(
     widget: Widget, external_id: str, attributes: Mapping[str, Any], lifetime: timedelta = timedelta(minutes=15)
 ) -> str:
     """A customer's JWT, signed with the widget's newest live secret as the tenant's own server would.
 
-    Raises ValueError for a lifetime over an hour, WidgetSecret.DoesNotExist where all are revoked.
+    Raises ValueError for a lifetime over an hour.
     """
     with in_tenant(widget.tenant_id):
-        newest = _live_secrets(widget.id).first()
-    if newest is None:
-        raise WidgetSecret.DoesNotExist("every secret of this widget is revoked")
+        newest = _live_secrets(widget.id)[0]
     return write_identity(unseal(newest.sealed), newest.kid, widget.public_key, external_id, attributes, lifetime)
 
 

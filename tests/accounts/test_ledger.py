@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from uuid import UUID, uuid4
 
 import pytest
@@ -149,8 +150,8 @@ def test_a_call_is_charged_once_even_under_another_turn(alice):
 
 def test_a_settlement_fails_whole_with_the_transcript_it_stands_beside(alice):
     turn_id = held_turn(funded(alice, 100), 50)
-    with pytest.raises(ZeroDivisionError), in_tenant(alice):
-        ledger.settle(alice, turn_id, [charge(20)])
+    with suppress(ZeroDivisionError), in_tenant(alice):
+        assert ledger.settle(alice, turn_id, [charge(20)])
         raise ZeroDivisionError
     assert account(alice) == (100, 50)
     assert ledger.settle(alice, turn_id, [charge(20)])
