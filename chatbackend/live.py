@@ -19,6 +19,7 @@ import random
 import secrets
 from collections import defaultdict
 from collections.abc import Iterator
+from typing import Any
 
 import psycopg
 from django.conf import settings
@@ -41,11 +42,12 @@ class Live:
         self.process_key = secrets.randbits(63)
         self._waiting: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
         self._task: asyncio.Task[None] | None = None
-        self._listening = asyncio.Event()
+        self._listening = asyncio.Event()  # the lock is held, and notices are heard
 
     async def start(self, patience: float = 5.0) -> None:
         """Begin to listen; returns when the lock is held, or after `patience` seconds without a database."""
         if self._task is None or self._task.done():
+            self._listening = asyncio.Event()
             self._task = asyncio.create_task(self._keep_listening(), name="live")
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._listening.wait(), patience)
@@ -57,12 +59,11 @@ class Live:
             self._task = None
 
     @contextlib.contextmanager
-    def subscribe(self, conversation_id: str) -> Iterator[asyncio.Event]:
-        """An event that is set whenever there may be new frames of the conversation."""
-        woken = asyncio.Event()
+    def subscribe(self, conversation_id: str, woken: asyncio.Event) -> Iterator[None]:
+        """`woken` is set whenever there may be new frames of the conversation."""
         self._waiting[conversation_id].add(woken)
         try:
-            yield woken
+            yield
         finally:
             self._waiting[conversation_id].discard(woken)
             if not self._waiting[conversation_id]:
@@ -117,10 +118,11 @@ def _conninfo() -> str:
     """Django's own database, past its pool; a peer that vanished is noticed within half a minute."""
     database = settings.DATABASES["default"]
     names = {"HOST": "host", "PORT": "port", "NAME": "dbname", "USER": "user", "PASSWORD": "password"}
-    options = {key: value for key, value in database.get("OPTIONS", {}).items() if isinstance(value, (str, int))}
-    given = {ours: database[name] for name, ours in names.items() if database.get(name)}
-    alive = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 20_000}
-    return make_conninfo(**{"application_name": "chatbackend live", "connect_timeout": 5} | alive | options | given)
+    parts: dict[str, Any] = {"application_name": "chatbackend live", "connect_timeout": 5}
+    parts |= {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 20_000}
+    parts |= {key: value for key, value in database.get("OPTIONS", {}).items() if isinstance(value, str | int)}
+    parts |= {ours: database[name] for name, ours in names.items() if database.get(name)}
+    return make_conninfo("", **parts)
 
 
 live = Live()
