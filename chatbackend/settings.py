@@ -108,6 +108,7 @@ AUTH_PASSWORD_VALIDATORS = [
 ]
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 LANGUAGE_CODE = "en"
+FORMAT_MODULE_PATH = ["chatbackend.formats"]
 TIME_ZONE = "UTC"
 USE_TZ = True
 STATIC_URL = "static/"
@@ -177,6 +178,7 @@ OPENAI_API_KEY = env.str("OPENAI_API_KEY", default="")
 ANTHROPIC_API_KEY = env.str("ANTHROPIC_API_KEY", default="")
 OPENAI_BASE_URL = env.str("OPENAI_BASE_URL", default="")  # empty: the provider's own
 ANTHROPIC_BASE_URL = env.str("ANTHROPIC_BASE_URL", default="")
+MODELS_ROOT = Path(env.str("MODELS_ROOT", default=str(BASE_DIR / "var/models")))  # where fetch_models puts them
 SCORER_WEIGHTS = Path(env.str("SCORER_WEIGHTS", default=str(BASE_DIR / "cascade/scorer/weights")))
 SCORER_DEADLINE_SECONDS = env.float("SCORER_DEADLINE_SECONDS", default=5.0)
 PROMPT_TOKEN_BUDGET = env.int("PROMPT_TOKEN_BUDGET", default=2500)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser
-from pathlib import Path
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
@@ -34,7 +33,7 @@ class Command(BaseCommand):
             try:
                 fetch(
                     model,
-                    Path(settings.MODELS_ROOT),
+                    settings.MODELS_ROOT,
                     say=bar.write,
                     progress=lambda here: bar.update(here - bar.n),
                     unreachable=unreachable,
