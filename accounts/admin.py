@@ -110,13 +110,13 @@ class LedgerPage(TenantAdmin):
     """Every movement of money, newest first, with the running sum and the total of what is selected."""
 
     seen_by = BOOKS
-    list_display = ("created_at", "kind", "amount", "running", "model", "tier", "outcome", "tokens", "estimated")
+    list_display = ("created_at", "kind", "amount", "running", "model", "tier_number", "outcome", "tokens", "usage")
     list_filter = ("kind", "model", "outcome", "estimated", "created_at")
     search_fields = ("memo", "=turn_id", "=conversation_id", "=call_id")
     date_hierarchy = "created_at"
     ordering = ("-created_at", "-id")
     list_before_template = "admin/accounts/ledgerentry/totals.html"
-    fields = ("created_at", "kind", "amount", "model", "tier", "number", "outcome", "tokens", "estimated", "memo")
+    fields = ("created_at", "kind", "amount", "model", "tier_number", "outcome", "tokens", "usage", "memo")
     fields += ("price_version", "turn_id", "conversation_id", "call_id")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet:
@@ -140,6 +140,14 @@ class LedgerPage(TenantAdmin):
     @display(description="tokens in / out")
     def tokens(self, entry: LedgerEntry) -> str:
         return f"{entry.input_tokens} / {entry.output_tokens}" if entry.call_id else "–"
+
+    @display(description="tier", ordering="tier")
+    def tier_number(self, entry: LedgerEntry) -> str:
+        return "–" if entry.tier is None else str(entry.tier + 1)
+
+    @display(description="usage", ordering="estimated")
+    def usage(self, entry: LedgerEntry) -> str:
+        return "–" if not entry.call_id else "estimated" if entry.estimated else "reported"
 
 
 def totals(selected: QuerySet) -> list[dict[str, Any]]:

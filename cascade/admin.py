@@ -119,6 +119,12 @@ class Step:
         return [message for message in self.messages if message.role != Message.Role.CUSTOMER]
 
     @property
+    def report(self) -> list[tuple[str, Any]]:
+        """What the context report has to say, in words."""
+        told = self.turn.context_report.items() if self.turn else ()
+        return [(name.replace("_", " "), value) for name, value in told if value]
+
+    @property
     def cost(self) -> str:
         return dollars(sum(call.cost_micros or 0 for call in self.calls))
 
@@ -209,11 +215,15 @@ class TurnPage(TenantAdmin):
 
 @admin.register(ModelCall)
 class ModelCallPage(TenantAdmin):
-    list_display = ("created_at", "model", "tier", "outcome", "score", "threshold", "tokens", "cost", "seconds")
+    list_display = ("created_at", "model", "tier_number", "outcome", "score", "threshold", "tokens", "cost", "seconds")
     list_filter = ("model", "outcome", "error", "estimated", "created_at")
     list_select_related = ("price__model",)
     search_fields = ("=id", "=turn__id", "text")
     ordering = ("-created_at",)
+
+    @display(description="tier", ordering="tier")
+    def tier_number(self, call: ModelCall) -> int:
+        return call.tier + 1
 
     @display(description="tokens in / out")
     def tokens(self, call: ModelCall) -> str:

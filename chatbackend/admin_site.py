@@ -23,6 +23,14 @@ from accounts.tenancy import in_tenant, set_for_transaction
 from chatbackend.dashboard import figures, outcomes
 
 CHOSEN = "tenant"  # in the session
+# Group, then model and icon. What a role may not see is left out.
+SIDEBAR = {
+    "": {"conversation": "forum", "turn": "alt_route", "modelcall": "smart_toy", "feedback": "thumbs_up_down"},
+    "People": {"customer": "person", "member": "badge"},
+    "Money": {"ledgerentry": "receipt_long", "hold": "lock_clock", "price": "sell"},
+    "Chatbot": {"chatbot": "chat_bubble", "article": "article", "cascadestrategy": "stairs", "widget": "widgets"},
+    "Records": {"languagemodel": "dns", "message": "sms", "event": "stream", "apikey": "key", "tenant": "store"},
+}
 
 
 class LoginForm(AuthenticationForm):
@@ -87,6 +95,27 @@ class TenantAdminSite(UnfoldAdminSite):
                 "site_subheader": f"{member.tenant.name} · {member.role}",
             }
         return context
+
+    def get_sidebar_list(self, request: HttpRequest) -> list[dict[str, Any]]:
+        pages = {model._meta.model_name: page for model, page in self._registry.items()}
+
+        def item(name: str, icon: str) -> dict[str, Any]:
+            meta = pages[name].model._meta
+            link = reverse(f"admin:{meta.app_label}_{name}_changelist")
+            return {
+                "title": "API keys" if name == "apikey" else meta.verbose_name_plural.capitalize(),
+                "icon": icon,
+                "link": link,
+                "active": request.path.startswith(link),
+                "has_permission": pages[name].has_view_permission(request),
+            }
+
+        home = {"title": "Overview", "icon": "monitoring", "link": reverse("admin:index"), "has_permission": True}
+        groups = [
+            {"title": title, "items": [item(*page) for page in listed.items()]} for title, listed in SIDEBAR.items()
+        ]
+        groups[0]["items"] = [home | {"active": request.path == home["link"]}, *groups[0]["items"]]
+        return [group for group in groups if any(item["has_permission"] for item in group["items"])]
 
     def index(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> TemplateResponse:
         member, told = request.member, dict(extra_context or {})  # type: ignore[attr-defined]

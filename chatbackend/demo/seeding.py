@@ -20,7 +20,7 @@ from cascade.models import Article, CascadeStrategy, Chatbot
 from chatbackend.demo import tiers
 from chatbackend.demo.shop import TENANT_ID, Shop, load
 
-LOGIN, PASSWORD = "demo", "demo-password"  # noqa: S105  for a laptop; `seed_demo` refuses without DEMO
+LOGIN, PASSWORD = "demo", "demo-password"
 CREDIT = Money.from_usd(25)
 
 
