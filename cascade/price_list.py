@@ -18,6 +18,8 @@ from typing import Any
 from genai_prices import data_snapshot
 from genai_prices.types import ModelPrice
 
+from cascade.local_models import catalogue
+
 LIST = Path(__file__).with_suffix(".toml")
 
 
@@ -39,33 +41,29 @@ class Offer:
     name: str
     provider: str  # a key of the provider registry
     remote_name: str
-    port: int | None  # where it listens on this machine; None: hosted by its provider
+    base_url: str  # "": hosted by its provider
     rates: Rates
-
-    @property
-    def base_url(self) -> str:
-        return f"http://127.0.0.1:{self.port}/v1" if self.port else ""
 
 
 def offers(now: datetime) -> tuple[Offer, ...]:
     """The operator's list, cheapest first. Raises LookupError for a hosted model whose price nobody knows."""
     told = tomllib.loads(LIST.read_text())
-    return tuple(_local(name, it) if "port" in it else _hosted(name, it, now) for name, it in told.items())
+    return tuple(_hosted(name, it, now) if "provider" in it else _local(name, it) for name, it in told.items())
 
 
 def _local(name: str, told: Mapping[str, Any]) -> Offer:
     rates = Rates(Decimal(told["input"]), Decimal(told["output"]), None, None, "set by the operator")
-    return Offer(name, "openai", name, told["port"], rates)
+    return Offer(name, "openai", name, catalogue()[name].base_url, rates)
 
 
 def _hosted(name: str, told: Mapping[str, Any], now: datetime) -> Offer:
     remote_name = name.partition("/")[2]
     _, model = data_snapshot.get_snapshot().find_provider_model(remote_name, None, told["provider"], None)
-    return Offer(name, told["provider"], remote_name, None, _rates(model.get_prices(now)))
+    return Offer(name, told["provider"], remote_name, "", _rates(model.get_prices(now)))
 
 
 def _rates(price: ModelPrice) -> Rates:
-    """A long prompt's dearer rate is left aside: it begins at hundreds of thousands of tokens, ours end at thousands."""
+    """The dearer rate of very long prompts is left aside: it begins at hundreds of thousands of tokens."""
 
     def rate(kind: str) -> Decimal | None:
         found = getattr(price, kind, None)

@@ -30,7 +30,7 @@ def local_models(now: datetime) -> list[Offer]:
 def tiers(now: datetime) -> list[dict[str, Any]]:
     """As a `CascadeStrategy` keeps them."""
     keys = {"openai": settings.OPENAI_API_KEY, "anthropic": settings.ANTHROPIC_API_KEY}
-    hosted = [offer for offer in offers(now) if offer.port is None and keys[offer.provider]]
+    hosted = [offer for offer in offers(now) if not offer.base_url and keys[offer.provider]]
     return [_tier(offer) for offer in [*local_models(now), *hosted]]
 
 
@@ -38,14 +38,14 @@ def _tier(offer: Offer) -> dict[str, Any]:
     return {
         "model": offer.name,
         "threshold": THRESHOLD,
-        "deadline_seconds": LOCAL_SECONDS if offer.port else HOSTED_SECONDS,
+        "deadline_seconds": LOCAL_SECONDS if offer.base_url else HOSTED_SECONDS,
         "max_output_tokens": MAX_OUTPUT_TOKENS,
     }
 
 
 def _is_here(name: str) -> bool:
     try:
-        path_of(name, settings.VAR / "models")
+        path_of(name, settings.MODELS_ROOT)
     except ModelMissing:
         return False
     return True
