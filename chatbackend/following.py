@@ -16,7 +16,7 @@ from accounts.tenancy import in_db
 from cascade.conversations import events_after
 from chatbackend.protocol import Frame
 
-PAGE = 200  # frames read at once
+PAGE = 100  # frames read at once
 Put = Callable[[Frame], Awaitable[None]]
 
 

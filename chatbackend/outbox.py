@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 from chatbackend import protocol
 from chatbackend.protocol import Frame
 
-ROOM = 256  # frames
+ROOM = 64  # frames
 PATIENCE_SECONDS = 5.0  # with a full outbox
 
 

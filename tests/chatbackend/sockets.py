@@ -48,11 +48,12 @@ async def running(application: Any, **options: Any) -> AsyncIterator[int]:
         server = uvicorn.Server(config)
         task = asyncio.create_task(server.serve(sockets=[listener]))
         while not server.started:
+            assert not task.done(), "the server did not start"
             await asyncio.sleep(0.01)
         try:
             yield listener.getsockname()[1]
         finally:
-            server.should_exit = True
+            server.should_exit = True  # what SIGTERM does
             await task
 
 

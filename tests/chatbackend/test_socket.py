@@ -5,22 +5,27 @@ from __future__ import annotations
 import asyncio
 import json
 from contextlib import asynccontextmanager
+from functools import partial
 
 import pytest
 import websockets
+from channels.routing import ProtocolTypeRouter, URLRouter
+from django.urls import path
+from django.utils import timezone
 from uuid_utils.compat import uuid7
 
 from accounts import ledger
-from accounts.auth import revoke_widget_secret
-from accounts.models import LedgerEntry, Widget
+from accounts.models import LedgerEntry, WidgetSecret
 from accounts.tenancy import in_db, in_tenant
 from cascade import conversations
 from cascade.models import Conversation, Feedback, Message, Turn
 from cascade.providers import OpenAIProvider
 from cascade.runner import Engine
-from chatbackend import consumers, session
+from chatbackend import asgi, consumers, session
+from chatbackend.consumers import ChatConsumer, answer_with
+from chatbackend.outbox import Outbox
 from tests.cast import ScriptedScorer, open_shop
-from tests.chatbackend.sockets import at_door, connected, is_reply, serving, signed
+from tests.chatbackend.sockets import ORIGIN, Client, at_door, connected, is_reply, running, serving, signed
 from tests.model_server import ModelServer, Reply
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -62,7 +67,7 @@ def rows(shop, model, **filters):
 
 async def until(happened, seconds=5.0):
     async with asyncio.timeout(seconds):
-        while not await in_db(happened)():
+        while not await in_db(happened)():  # noqa: ASYNC110
             await asyncio.sleep(0.02)
 
 
@@ -304,7 +309,7 @@ async def test_a_withdrawn_identity_closes_the_socket(served, alice):
 
         def withdraw():
             with in_tenant(alice.tenant_id):
-                revoke_widget_secret(Widget.objects.get(), alice.kid)
+                WidgetSecret.objects.update(revoked_at=timezone.now())
 
         await in_db(withdraw)()
         assert await client.until_closed() == 4401
@@ -425,10 +430,43 @@ async def test_an_unexpected_fault_is_told_by_a_code_alone_and_logged_without_wo
         assert await client.ask() == ANSWER
 
 
-async def test_an_unknown_address_is_refused_before_the_socket_opens(served, alice):
-    from chatbackend.asgi import sockets
-    from tests.chatbackend.sockets import running
+async def test_a_reader_who_does_not_read_is_closed_and_the_turn_goes_on(served, alice, monkeypatch):
+    monkeypatch.setattr(consumers, "Outbox", partial(Outbox, patience_seconds=0.2))
 
-    async with running(sockets) as port:
+    def write_a_lot(conversation_id):
+        with in_tenant(alice.tenant_id):
+            conversation = Conversation.objects.get(id=conversation_id)
+            for _ in range(300):
+                conversations.say(conversation, Message.Role.STAFF, "x" * 60_000)
+
+    async with served() as address, at_door(address, alice, max_queue=1) as client:
+        await in_db(write_a_lot)(client.conversation_id)
+        await client.send("session.resume", last_seq=0)
+        await asyncio.sleep(1)
+        await client.send("message.send", text="Hello?")
+        assert await client.until_closed() == 1013
+        assert client.problems == ["too_slow"]
+        assert client.seqs == list(range(1, len(client.seqs) + 1))
+
+
+async def test_the_end_of_the_process_waits_for_its_turns(models, alice):
+    models.script("small", SLOW)
+    engine = Engine({"openai": OpenAIProvider("key", models.base_url)}, ScriptedScorer({"good": 0.9}))
+    door = URLRouter([path("ws/chat/", ChatConsumer.as_asgi(answer=answer_with(lambda: engine)))])
+    application = ProtocolTypeRouter({"websocket": door, "lifespan": asgi.lifespan})
+    async with running(application, lifespan="on") as port:
+        client = await websockets.connect(f"ws://127.0.0.1:{port}/ws/chat/", origin=ORIGIN)
+        speaker = Client(client)
+        await speaker.auth(widget_key=alice.widget_key)
+        await speaker.send("message.send", text="Hello?")
+        await asyncio.to_thread(models.wait_until, lambda: models.calls)
+    assert await speaker.until_closed() == 1012
+    assert [turn.state for turn in await in_db(rows)(alice, Turn)] == ["answered"]
+    assert await in_db(ledger.check)(alice.tenant_id) == []
+    await engine.aclose()
+
+
+async def test_an_unknown_address_is_refused_before_the_socket_opens():
+    async with running(asgi.sockets) as port:
         with pytest.raises(websockets.InvalidStatus):
             await websockets.connect(f"ws://127.0.0.1:{port}/ws/other/")
