@@ -18,7 +18,7 @@ def seal(secret: bytes) -> bytes:
     return _keys().encrypt(secret)
 
 
-def unseal(sealed: bytes) -> bytes:
+def unseal(sealed: bytes | memoryview) -> bytes:
     """Raises CannotOpen when the key that sealed it is no longer configured."""
     try:
         return _keys().decrypt(bytes(sealed))

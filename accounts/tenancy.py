@@ -32,7 +32,10 @@ def in_db(function: Callable[P, R]) -> Callable[P, Coroutine[Any, Any, R]]:
 
     `function` is plain, synchronous and short, and opens its own `in_tenant`.
     """
-    return database_sync_to_async(function, thread_sensitive=False, executor=DB_THREADS)
+    bridged: Callable[P, Coroutine[Any, Any, R]] = database_sync_to_async(
+        function, thread_sensitive=False, executor=DB_THREADS
+    )
+    return bridged
 
 
 @contextmanager

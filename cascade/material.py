@@ -96,7 +96,7 @@ def history(conversation: models.Conversation) -> tuple[Utterance, ...]:
 
 def record_source(chatbot: models.Chatbot, customer: accounts.Customer, now: datetime) -> RecordSource | None:
     fetched = customer.records_fetched_at
-    if not chatbot.record_source_url or (fetched and now - fetched < chatbot.record_source_ttl):
+    if chatbot.record_source_secret is None or (fetched and now - fetched < chatbot.record_source_ttl):
         return None
     return RecordSource(
         url=chatbot.record_source_url,
