@@ -23,8 +23,12 @@ MAX_OUTPUT_TOKENS = 120
 
 def local_models(now: datetime) -> list[Offer]:
     """The models to serve on this machine, cheapest first; one that was not fetched is left out."""
-    wanted = (settings.DEMO_SMALL_MODEL or SMALL, LARGE)
-    return [offer for offer in offers(now) if offer.name in wanted and _is_here(offer.name)]
+    return [offer for offer in offers(now) if offer.name in wanted_models() and _is_here(offer.name)]
+
+
+def wanted_models() -> tuple[str, str]:
+    """What `manage.py run` fetches: names of local_models.toml."""
+    return settings.DEMO_SMALL_MODEL or SMALL, LARGE
 
 
 def tiers(now: datetime) -> list[dict[str, Any]]:
