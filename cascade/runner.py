@@ -31,7 +31,7 @@ from cascade.values import Attempt, Context, Outcome, Prompt, Strategy, Tier
 
 JOURNAL_SECONDS = 0.5  # between two records of how much has been written
 BACKOFF_SECONDS = 0.25  # doubles with each retry; the wait is a random part of it
-SCORE_SECONDS = 2.0
+SCORER_GRACE_SECONDS = 0.25  # on top of its own deadline, which it keeps itself unless it is broken
 
 log = logging.getLogger(__name__)
 
@@ -97,10 +97,11 @@ class Engine:
         providers: Mapping[str, Provider],
         scorer: Scorer,
         *,
+        score_seconds: float = 2.0,
         breaker: Callable[[str], Breaker] = Breaker,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.providers, self.scorer, self.clock = providers, scorer, clock
+        self.providers, self.scorer, self.score_seconds, self.clock = providers, scorer, score_seconds, clock
         self._new_breaker, self._breakers = breaker, dict[str, Breaker]()
 
     def ceiling(self, prompt: Prompt, strategy: Strategy) -> Money:
@@ -262,9 +263,9 @@ class Run:
 
     async def _score(self, answer: str) -> float | None:
         """None, which is never accepted, for whatever is no number between 0 and 1."""
-        seconds = max(0.0, min(SCORE_SECONDS, self._left()))
+        seconds = self._engine.score_seconds  # all of it, or a turn in a hurry would make a good scorer look hung
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(min(self._left(), seconds + SCORER_GRACE_SECONDS)):
                 score = await self._engine.scorer.score(self._context, answer, deadline_seconds=seconds)
         except Exception as error:  # a scorer that fails rejects, whatever its reason
             log.warning("an answer was not scored: %s", type(error).__name__)

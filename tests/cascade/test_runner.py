@@ -353,14 +353,23 @@ def says(score):
 
 
 @pytest.mark.parametrize("does", [says(None), says(math.nan), says(math.inf), says(-0.1), says(1.1), crashes, sleeps])
-async def test_a_scorer_that_fails_rejects(start, server, judge, does, monkeypatch):
-    monkeypatch.setattr(runner, "SCORE_SECONDS", 0.1)
+async def test_a_scorer_that_fails_rejects(start, server, judge, engine, does):
+    engine.score_seconds = 0.1
     judge.does = does
     server.script("small", Reply(GOOD))
     turn = await start(strategy(tier("small"))).play()
     assert turn.end == HandedOver(Reason.BELOW_FLOOR)
     assert turn.run.attempts[0].score is None
     assert turn.run.outcomes == (Outcome.REJECTED,)
+
+
+async def test_a_turn_in_a_hurry_does_not_wait_for_the_scorer(start, server, judge):
+    judge.does = sleeps
+    server.script("small", Reply(GOOD))
+    began = time.monotonic()
+    turn = await start(strategy(tier("small"), tier("large"), deadline=0.5)).play()
+    assert turn.end == HandedOver(Reason.OUT_OF_TIME)
+    assert time.monotonic() - began < 1.5
 
 
 # --- straight through -----------------------------------------------------------------------
