@@ -57,7 +57,7 @@ class ApiKeyPage(TenantAdmin):
 
 class SecretRows(TenantInline):
     model = WidgetSecret
-    fields = ("kid", "created_at", "revoked_at")  # never what is sealed
+    fields = readonly_fields = ("kid", "created_at", "revoked_at")  # never what is sealed
 
 
 @admin.register(Widget)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from django.contrib import admin
-from django.db.models import Model
+from django.db.models import Model, URLField
 from django.http import HttpRequest
 from unfold.admin import ModelAdmin, TabularInline
 
@@ -33,6 +33,7 @@ class TenantAdmin(ModelAdmin):
     show_facets = admin.ShowFacets.NEVER
     compressed_fields = True
     warn_unsaved_form = True
+    formfield_overrides = {URLField: {"assume_scheme": "https"}}
 
     def has_view_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         return _role(request) in self.seen_by

@@ -5,14 +5,17 @@ Rights are those of `accounts.staff_pages.TenantAdmin`: what no role was given i
 
 from __future__ import annotations
 
+import secrets
+from base64 import b64encode
 from dataclasses import dataclass, field
 from typing import Any
 
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.db.models import Count, Model, Prefetch, QuerySet, Sum
 from django.http import HttpRequest, HttpResponse
 from unfold.decorators import display
 
+from accounts.sealing import seal
 from accounts.staff_pages import BOOKS, LEAD, TenantAdmin, TenantInline
 from accounts.templatetags.money import dollars
 from cascade.models import (
@@ -68,6 +71,14 @@ class ChatbotPage(TenantAdmin):
     readonly_fields = ("widget",)
     fields = ("name", "widget", "instructions", "tone", "hand_over_text", "floor", "live_strategy", "stale_after")
     fields += ("record_source_url", "record_source_ttl")
+
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        if obj.record_source_url and obj.record_source_secret is None:
+            secret = secrets.token_bytes(32)
+            obj.record_source_secret = seal(secret)
+            shown = f"whsec_{b64encode(secret).decode()}"
+            self.message_user(request, f"The record source's secret, shown this once: {shown}", messages.WARNING)
+        super().save_model(request, obj, form, change)
 
     def formfield_for_foreignkey(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
         if db_field.name == "live_strategy":  # a chatbot lives by a strategy of its own
