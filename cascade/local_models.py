@@ -77,6 +77,12 @@ class LocalModel:
     licence: str
     files: tuple[File, ...]
     sources: tuple[Source, ...]
+    port: int  # 0: not a language model, not served
+
+    @property
+    def base_url(self) -> str:
+        """Where `serve_model` answers, as the OpenAI SDK wants it."""
+        return f"http://127.0.0.1:{self.port}/v1"
 
     @property
     def bytes(self) -> int:
@@ -92,6 +98,7 @@ def catalogue() -> dict[str, LocalModel]:
             licence=entry["licence"],
             files=tuple(File(**file) for file in entry["files"]),
             sources=tuple(Source(**source) for source in entry["sources"]),
+            port=entry.get("port", 0),
         )
         for name, entry in tomllib.loads(CATALOGUE.read_text()).items()
     }

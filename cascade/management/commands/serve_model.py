@@ -1,4 +1,4 @@
-"""Serve one local language model to the OpenAI SDK: `manage.py serve_model NAME --port PORT`, on loopback only.
+"""Serve one local language model to the OpenAI SDK: `manage.py serve_model NAME`, on loopback only.
 
 The server is llama.cpp's own, from the package `xllamacpp`. It lives as long as its parent process, so that nothing
 is left behind by a supervisor that was killed.
@@ -14,7 +14,7 @@ import xllamacpp
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
-from cascade.local_models import ModelMissing, catalogue, path_of
+from cascade.local_models import LocalModel, ModelMissing, catalogue, path_of
 
 CONTEXT_TOKENS = 4096  # prompt and reply together, each request
 SLOTS = 2  # requests at once; each slot keeps its last prompt, so a shared beginning is read once
@@ -28,28 +28,30 @@ class Command(BaseCommand):
     requires_system_checks = []
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("name", choices=sorted(catalogue()), metavar="NAME")
-        parser.add_argument("--port", type=int, required=True)
+        parser.add_argument(
+            "name", choices=[model.name for model in catalogue().values() if model.port], metavar="NAME"
+        )
+        parser.add_argument("--port", type=int, help="default: the model's own, from local_models.toml")
         parser.add_argument("--threads", type=int, default=THREADS, help="default here: %(default)s")
 
-    def handle(self, *, name: str, port: int, threads: int, **options: object) -> None:
+    def handle(self, *, name: str, port: int | None, threads: int, **options: object) -> None:
         parent = os.getppid()
-        server = start(name, port, threads)
+        server = start(catalogue()[name], port, threads)
         self.stdout.write(f"{name} answers at {server.listening_address}/v1")
         while os.getppid() == parent:
             time.sleep(1)
 
 
-def start(name: str, port: int, threads: int) -> xllamacpp.Server:
+def start(model: LocalModel, port: int | None, threads: int) -> xllamacpp.Server:
     """Load the model and listen; returns when it answers. Raises CommandError."""
     params = xllamacpp.CommonParams()
     try:
-        params.model.path = str(path_of(name, settings.MODELS_ROOT))
+        params.model.path = str(path_of(model.name, settings.MODELS_ROOT))
     except ModelMissing as missing:
         raise CommandError(missing) from missing
-    params.model_alias = {name}
+    params.model_alias = {model.name}
     params.hostnames = ["127.0.0.1"]
-    params.port = port
+    params.port = port or model.port
     params.n_ctx = CONTEXT_TOKENS * SLOTS
     params.n_parallel = SLOTS
     params.cache_ram_mib = PROMPT_CACHE_MIB
@@ -60,4 +62,4 @@ def start(name: str, port: int, threads: int) -> xllamacpp.Server:
     try:
         return xllamacpp.Server(params)
     except Exception as problem:  # whatever the C++ side raises
-        raise CommandError(f"{name} cannot be served on port {port}: {problem}") from problem
+        raise CommandError(f"{model.name} cannot be served on port {params.port}: {problem}") from problem

@@ -91,9 +91,9 @@ class Command(BaseCommand):
         models = tiers.local_models(timezone.now()) if settings.DEMO else []
         self.say(f"4/5 starting {len(models)} model servers (5 to 20 s)")
         for offer in models:
-            self.child(running, offer.name, manage("serve_model", offer.name, f"--port={offer.port}"), patience=5)
+            self.child(running, offer.name, manage("serve_model", offer.name), patience=5)
         for offer in models:
-            if not await answers(f"http://127.0.0.1:{offer.port}/health", READY_SECONDS):
+            if not await answers(f"{offer.base_url}/models", READY_SECONDS):
                 self.say(f"{offer.name} does not answer: the cascade goes on without it")
         self.say("5/5 starting worker and web (5 s)")
         self.child(running, "worker", manage("procrastinate", "worker"), patience=15)
