@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from uuid import UUID
 
-from django.db import IntegrityError, connection, transaction
+from django.db import IntegrityError, connection
 from django.db.models import F, Sum
 from django.db.models.functions import Now
 
@@ -101,8 +101,7 @@ def hold(tenant_id: UUID, turn_id: UUID, amount: Money) -> UUID:
         raise ValueError(f"${amount} cannot be held")
     with in_tenant(tenant_id):
         try:
-            with transaction.atomic():
-                made = Hold.objects.create(tenant_id=tenant_id, turn_id=turn_id, amount_micros=amount.micros)
+            made = Hold.objects.create(tenant_id=tenant_id, turn_id=turn_id, amount_micros=amount.micros)
         except IntegrityError:
             raise AlreadyHeld(f"turn {turn_id} has a hold") from None
         # The guard and the deed are one statement: of two that race for the last cent, the second finds no row.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from django.db import IntegrityError, connection, transaction
+from django.db import IntegrityError, connection
 from uuid_utils.compat import uuid7
 
 from accounts.models import Account, Member, Tenant, User
@@ -32,8 +32,7 @@ def create_tenant(name: str, slug: str, owner_email: str) -> Tenant:
     tenant_id = uuid7()
     with in_tenant(tenant_id):
         try:
-            with transaction.atomic():
-                tenant = Tenant.objects.create(id=tenant_id, name=name, slug=slug)
+            tenant = Tenant.objects.create(id=tenant_id, name=name, slug=slug)
         except IntegrityError:
             raise SlugTaken(f"there is a tenant called {slug}") from None
         Account.objects.create(tenant=tenant)

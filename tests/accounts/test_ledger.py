@@ -331,12 +331,21 @@ def test_parallel_settlements_of_one_hold_charge_once(alice):
     assert ledger.check(alice) == []
 
 
-def test_parallel_corrections_of_one_turn_agree(alice):
-    turn_id, calls = held_turn(funded(alice, 1000), 500), [uuid7(), uuid7()]
-    ledger.settle(alice, turn_id, [charge(100, call_id=call_id) for call_id in calls])
-    outcomes = at_once(lambda n: ledger.adjust(alice, calls[n % 2], Money(60), "export"), range(16))
-    assert sorted(outcomes) == [False] * 14 + [True] * 2
-    assert account(alice) == (880, 0)
+def test_a_correction_waits_for_the_one_before_it(alice):
+    turn_id, call_id = held_turn(funded(alice, 1000), 500), uuid7()
+    ledger.settle(alice, turn_id, [charge(100, call_id=call_id)])
+
+    def correct(_):
+        return ledger.adjust(alice, call_id, Money(60), "export")
+
+    with ThreadPoolExecutor(1) as meanwhile:
+        with in_tenant(alice):
+            assert correct(None)
+            second = meanwhile.submit(at_once, correct, [None])
+            with suppress(TimeoutError):
+                second.result(timeout=0.5)
+        assert second.result() == [False]
+    assert account(alice) == (940, 0)
     assert ledger.check(alice) == []
 
 
