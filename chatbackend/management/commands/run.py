@@ -34,7 +34,7 @@ class Command(BaseCommand):
 
     def handle(self, **options: Any) -> None:
         try:
-            self.require_free_port()
+            self.require_free_ports()
             self.prepare()
             asyncio.run(self.keep_running())
         except KeyboardInterrupt:
@@ -48,13 +48,14 @@ class Command(BaseCommand):
         self.stdout.write(line)
         self.stdout.flush()
 
-    def require_free_port(self) -> None:
-        try:
-            socket.create_server(("127.0.0.1", settings.WEB_PORT)).close()
-        except OSError as problem:
-            raise CommandError(
-                f"port {settings.WEB_PORT} is taken ({problem.strerror}): end what listens there, or set WEB_PORT"
-            ) from problem
+    def require_free_ports(self) -> None:
+        """A stranger on a model's port would answer our customers."""
+        names = tiers.wanted_models() if settings.DEMO else ()
+        for port, way_out in [(settings.WEB_PORT, ", or set WEB_PORT"), *((catalogue()[n].port, "") for n in names)]:
+            try:
+                socket.create_server(("127.0.0.1", port)).close()
+            except OSError as problem:
+                raise CommandError(f"port {port} is taken: end what listens there{way_out}") from problem
 
     # --- once, before anything runs -------------------------------------------------------
 
@@ -101,7 +102,7 @@ class Command(BaseCommand):
         address = f"http://localhost:{settings.WEB_PORT}"
         if not await answers(f"http://127.0.0.1:{settings.WEB_PORT}/healthz", READY_SECONDS):
             raise CommandError(f"the web does not answer; its log is {self.log('web')}")
-        self.say(f"\nReady. Open {address}/ \nAdmin pages: {address}/admin/")
+        self.say(f"\nReady. Open {address}/\nAdmin pages: {address}/admin/")
         if settings.DEMO:
             self.say(f"Log in as {seeding.LOGIN} with the password {seeding.PASSWORD}")
         self.say("Ctrl-C stops everything.")
