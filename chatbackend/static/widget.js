@@ -34,6 +34,7 @@
     #tries = 0;
     #timer = 0;
     #started = false; // the history of this conversation is shown
+    #live = false; // signed in, and every frame from here on will come
     #stale = false; // the identity was refused once: ask for a fresh one
     conversation = null;
     lastSeq = 0;
@@ -44,8 +45,8 @@
       clearTimeout(this.#timer);
       const socket = (this.#socket = new WebSocket(address));
       socket.onopen = () => this.#authenticate(socket);
-      socket.onmessage = ({ data }) => socket === this.#socket && this.#hear(JSON.parse(data));
-      socket.onclose = ({ code }) => socket === this.#socket && this.#lost(code);
+      socket.onmessage = ({ data }) => { if (socket === this.#socket) this.#hear(JSON.parse(data)); };
+      socket.onclose = ({ code }) => { if (socket === this.#socket) this.#lost(code); };
     }
 
     identify(jwt) {
@@ -60,12 +61,12 @@
     say(text) {
       const id = newId();
       this.unacknowledged.set(id, text);
-      this.#send("message.send", { text }, id);
+      if (this.#live) this.#send("message.send", { text }, id);
       return id;
     }
 
-    stop() { this.#send("stream.cancel", {}); }
-    rate(message_id, rating) { this.#send("feedback.set", { message_id, rating }); }
+    stop() { if (this.#live) this.#send("stream.cancel", {}); }
+    rate(message_id, rating) { if (this.#live) this.#send("feedback.set", { message_id, rating }); }
 
     #forget() {
       const socket = this.#socket;
@@ -73,7 +74,7 @@
       socket?.close();
       clearTimeout(this.#timer);
       Object.assign(this, { conversation: null, lastSeq: 0 });
-      this.#started = this.#stale = false;
+      this.#started = this.#live = this.#stale = false;
       this.#tries = 0;
     }
 
@@ -128,7 +129,7 @@
     }
 
     #resume() {
-      this.#started = true;
+      this.#started = this.#live = true;
       this.#send("session.resume", { last_seq: this.lastSeq });
       for (const [id, text] of this.unacknowledged) this.#send("message.send", { text }, id);
     }
@@ -136,15 +137,19 @@
     #refused(code, id) {
       if (code === "busy") setTimeout(() => this.#again(id), 1500); // another tab's turn is running
       else this.unacknowledged.delete(id);
-      if (code === "not_found" && !this.#started) this.conversation = null;
+      if (this.#live || !["not_found", "temporarily_unavailable", "internal_error"].includes(code)) return;
+      if (code === "not_found") Object.assign(this, { conversation: null, lastSeq: 0 });
+      this.#socket.close(); // not signed in: from the start, a little later
     }
 
     #again(id) {
-      if (this.unacknowledged.has(id)) this.#send("message.send", { text: this.unacknowledged.get(id) }, id);
+      const text = this.unacknowledged.get(id);
+      if (this.#live && text) this.#send("message.send", { text }, id);
     }
 
     #lost(code) {
       this.#socket = null;
+      this.#live = false;
       const final = code === 4403 || (code === 4401 && this.#stale);
       this.#stale ||= code === 4401;
       this.#emit(final ? "refused" : "lost");
@@ -258,7 +263,7 @@
       root.append(this.panel, this.launcher);
       this.launcher.onclick = () => (this.panel.hidden ? this.open() : this.close());
       close.onclick = () => this.close();
-      this.panel.onkeydown = (event) => event.key === "Escape" && this.close();
+      this.panel.onkeydown = (event) => { if (event.key === "Escape") this.close(); };
       this.input.onkeydown = (event) => {
         if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
         event.preventDefault();
@@ -266,7 +271,7 @@
       };
       form.onsubmit = (event) => {
         event.preventDefault();
-        if (this.#turn) this.#line.stop();
+        if (this.#turn) this.#stop();
         else this.#say(this.input.value);
       };
       this.#line.addEventListener("frame", ({ detail }) => this.#show(detail));
@@ -303,6 +308,11 @@
       this.#answering(id);
     }
 
+    #stop() {
+      this.#line.stop();
+      this.#answering(null);
+    }
+
     #clear() {
       this.log.replaceChildren();
       this.#messages.clear();
@@ -320,10 +330,9 @@
       if (event === "problem") this.#problem(data, reply_to);
     }
 
-    #acknowledged(id, { duplicate, state }) {
+    #acknowledged(id, { state }) {
       this.#messages.get(id)?.classList.remove("waiting");
-      const over = state && state !== "open";
-      if (id === this.#turn && over && !duplicate) this.#answering(null); // a person answers
+      if (id === this.#turn && state !== "open") this.#answering(null); // a person answers, or it was answered
     }
 
     #settled(message, reply_to) {
@@ -350,10 +359,14 @@
     }
 
     #problem({ code, title }, reply_to) {
-      if (code === "busy" || !this.#messages.has(reply_to)) return;
-      this.#messages.get(reply_to).classList.add("waiting");
+      const asked = this.#messages.get(reply_to);
+      if (code === "busy" || !asked) return;
       this.#answering(null);
       this.#tell(`${title}. Please try again.`);
+      if (!asked.classList.contains("waiting")) return; // it is on record, but nobody answers
+      this.input.value ||= asked.querySelector(".text").textContent;
+      asked.remove();
+      this.#messages.delete(reply_to);
     }
 
     #message(id, role, text) {
