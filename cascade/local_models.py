@@ -209,7 +209,7 @@ def _from_hub(source: Source, file: File, unfinished: Path, progress: Progress) 
         if reply.status_code not in (200, 206):
             raise SourceFailed(f"answered {reply.status_code} for {file.name}")
         with unfinished.open("ab" if reply.status_code == 206 else "wb") as output:
-            for chunk in reply.iter_bytes(CHUNK):
+            for chunk in reply.iter_bytes():
                 output.write(chunk)
                 progress(output.tell())
 
