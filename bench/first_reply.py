@@ -291,9 +291,8 @@ def report(everybody: list[Contestant], rounds: int, at_once: int) -> None:
             f"{rate:11.1f}{rate / median(raw.a_second):8.2f}"
         )
     print("\nadded: to the SDK's first text; with the scorer, to its last. The product shows an accepted reply")
-    print(
-        f"over about a second, which its last text includes.\nagain: python -m bench.first_reply --rounds {rounds} --at-once {at_once}"
-    )
+    print("over about a second, which its last text includes.")
+    print(f"again: python -m bench.first_reply --rounds {rounds} --at-once {at_once}")
 
 
 async def run(models: str, address: str, shops: dict[str, Any], rounds: int, at_once: int) -> None:

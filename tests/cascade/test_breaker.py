@@ -62,7 +62,8 @@ def test_after_the_cooldown_one_probe_is_let_through(breaker, clock):
     clock.now = 30.0
     with breaker.call():
         assert is_open(breaker)  # to everybody else
-    assert not is_open(breaker)
+    with breaker.call():
+        assert not is_open(breaker)  # to anybody
 
 
 def test_a_probe_that_fails_opens_it_again_for_as_long(breaker, clock):

@@ -1,5 +1,7 @@
 """Cheapest first, nothing below its threshold, and always an end."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -89,6 +91,7 @@ def test_the_same_past_gives_the_same_step(turn, data):
         attempt(finish=FinishReason.CONTENT_FILTER, score=1.0),
         attempt(finish=FinishReason.OTHER, score=1.0),
         attempt(error="interrupted", score=1.0),
+        replace(attempt(score=1.0), error="interrupted"),  # after its finish reason
     ],
 )
 def test_an_answer_that_is_not_good_enough_escalates(tried):
@@ -111,6 +114,16 @@ def test_a_tier_whose_wait_is_too_long_is_passed_over():
     tiers = strategy(tier(), tier("large"))
     assert next_step(tiers, Known(), [limited]) == Ask(0)
     assert next_step(tiers, Known(closed=frozenset({0})), [limited]) == Ask(1)
+
+
+def test_a_tier_is_tried_three_times_at_most():
+    tiers, failed = strategy(tier(), tier("large")), attempt(error="overloaded")
+    assert [next_step(tiers, Known(), [failed] * times) for times in range(1, 4)] == [Ask(0), Ask(0), Ask(1)]
+
+
+def test_several_closed_tiers_are_passed_over():
+    tiers = strategy(tier(), tier("medium"), tier("large"))
+    assert next_step(tiers, Known(closed=frozenset({0, 1})), []) == Ask(2)
 
 
 def test_a_late_turn_asks_nobody_but_takes_what_it_has():

@@ -46,6 +46,11 @@ def test_half_a_micro_dollar_is_rounded_up():
     assert cost(Usage(1, 0), Price("p", Decimal("0.499999999999"), Decimal(0))) == Money(0)
 
 
+def test_no_digit_is_lost_before_the_rounding():
+    price = Price("p", Decimal("9999.00000004999999"), Decimal(0))
+    assert cost(Usage(10**7, 0), price) == Money(99_990_000_000)  # and 0.4999999
+
+
 @pytest.mark.parametrize("figure", ["NaN", "Infinity", "-0.01"])
 @pytest.mark.parametrize("field", ["input", "output", "cached_input", "cache_write", "per_request"])
 def test_an_unknown_price_is_an_error_and_never_free(field, figure):
@@ -81,6 +86,8 @@ def test_a_believable_report_is_charged_as_reported(usage, price):
     [
         None,
         Usage(0, 0),
+        Usage(0, 67),  # an answer to nothing
+        Usage(41, 20),  # one more than was sent
         Usage(-40, 20),
         Usage(40, -20),
         Usage(40, 10**9),
