@@ -63,6 +63,8 @@ class Outbox:
                     await self._close(waiting)
                     return
                 await self._send(protocol.to_wire(waiting))
+        except OSError:  # the other side is gone
+            return
         finally:
             self.closed = True
 

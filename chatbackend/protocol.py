@@ -428,11 +428,6 @@ def text_end(part: str) -> dict[str, Any]:
     return {"type": "text-end", "id": part}
 
 
-def data_chunk(name: str, value: Any) -> dict[str, Any]:
-    """A chunk of our own: `name` is what follows "data-"."""
-    return {"type": f"data-{name}", "data": value}
-
-
 def finish(reason: str) -> dict[str, Any]:
     """`reason`: stop, length, content-filter, tool-calls, error or other."""
     return {"type": "finish", "finishReason": reason}

@@ -42,7 +42,7 @@ class Session:
         self._following = Following(caller.tenant_id, view.id, view.last_seq, outbox.put)
         self._keeping_up: asyncio.Task[None] | None = None  # None: not live yet
         self._turn: asyncio.Task[None] | None = None  # None: none was begun here
-        self._turn_client_id = ""
+        self._asked: Send | None = None  # what it answers
         self._woken = asyncio.Event()  # there may be frames to show
 
     async def act(self, frame: Cancel | Resume | HistoryList | FeedbackSet) -> None:
@@ -63,45 +63,48 @@ class Session:
         """Begin a turn; the socket is live from here on."""
         self._go_live()
         if self._turn is None or self._turn.done():
-            self._turn_client_id = send.id
+            self._asked = send
             self._turn = turns.start(self._reply(send), str(self._following.conversation_id))
-        elif self._turn_client_id != send.id:  # the same message again: its ack is on the way, or was sent
+        elif self._asked and self._asked.id == send.id:
+            if self._asked.text != send.text:  # else the same message again: its ack is on the way, or was sent
+                await self._outbox.put(protocol.problem("idempotency_conflict", reply_to=send.id))
+        else:
             await self._outbox.put(protocol.problem("busy", reply_to=send.id))
 
     async def _reply(self, send: Send) -> None:
         """Show a turn's frames. The socket may be gone: the turn goes on and is stored."""
-        pace = Pace()
+        pace, following = Pace(), self._following
         try:
             async with aclosing(self._answer(self._caller, send)) as frames:
                 async for frame in frames:
+                    if frame.event == "ack":
+                        following = self._followed_from(frame)
                     if not self._outbox.closed:
                         await pace.keep(frame)
-                        await self._show(frame)
+                        await self._show(frame, following)
         except Exception as error:
             report(error)
             await self._outbox.put(protocol.problem("internal_error", reply_to=send.id))
         finally:
             self._woken.set()  # a turn that was stopped has stored frames that it did not show
 
-    async def _show(self, frame: Frame) -> None:
+    async def _show(self, frame: Frame, following: Following) -> None:
         try:
-            if frame.event == "ack":
-                await self._acknowledge(frame)
-            else:
-                await self._following.show(frame)
+            await following.show(frame)
+            if frame.event == "ack" and frame.reply_to and frame.data["duplicate"]:
+                await following.replay(frame.reply_to, frame.data["seq"])
         except DATABASE_GONE:
             log.warning("a frame waits until the database is back")  # it is stored, and `_keep_up` will find it
 
-    async def _acknowledge(self, ack: Frame) -> None:
+    def _followed_from(self, ack: Frame) -> Following:
+        """The turn's conversation: the one that is followed, or else it is followed from here on."""
         conversation_id = UUID(ack.data["conversation_id"])
-        if conversation_id != self._following.conversation_id:  # the earlier one is closed
+        if conversation_id != self._following.conversation_id:
             self._follow(conversation_id, ack.data["seq"] - 1)
             self._go_live()
             if self._turn:
                 turns.moved(self._turn, str(conversation_id))
-        await self._outbox.put(ack)
-        if ack.data["duplicate"] and ack.reply_to:
-            await self._following.replay(ack.reply_to, ack.data["seq"])
+        return self._following
 
     async def _cancel(self, frame: Cancel) -> None:
         """Stop the turn, wherever it runs. Without one this is acknowledged all the same."""

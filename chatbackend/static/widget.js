@@ -189,8 +189,8 @@
     .message { max-width: 84%; align-self: flex-start; }
     .message.customer { align-self: flex-end; }
     .text { padding: 9px 13px; border-radius: 14px; background: var(--soft); white-space: pre-wrap; overflow-wrap: anywhere; margin: 0; }
-    .customer .text { background: var(--tint); color: #fff; border-end-end-radius: 4px; }
-    .message:not(.customer) .text { border-end-start-radius: 4px; }
+    .customer .text { background: var(--tint); color: #fff; border-bottom-right-radius: 4px; }
+    .message:not(.customer) .text { border-bottom-left-radius: 4px; }
     .waiting .text { opacity: .6; }
     .verdict { display: flex; gap: 2px; margin-top: 2px; }
     .verdict button { width: 30px; height: 30px; border-radius: 8px; opacity: .65; display: grid; place-items: center; }

@@ -144,11 +144,12 @@ async def test_a_message_sent_twice_at_once_is_answered_once(served, alice, mode
     async with served() as address, at_door(address, alice) as client:
         id = await client.send("message.send", text="One")
         await client.send("message.send", id, text="One")
+        await client.send("message.send", id, text="Another one")
         await client.next(is_reply)
         await client.quiet()
         assert len(models.calls) == 1
         assert len(client.seqs) == len(set(client.seqs))
-        assert client.problems == []
+        assert client.problems == ["idempotency_conflict"]
 
 
 async def test_a_message_sent_again_is_replayed_and_another_under_its_id_refused(served, alice, models):
@@ -218,6 +219,31 @@ async def test_another_tab_can_stop_the_turn(served, alice, models):
             await two.send("stream.cancel")
             await two.next(lambda f: f["event"] == "stream.chunk" and f["data"]["type"] == "abort")
         await until(lambda: [turn.state for turn in rows(alice, Turn)] == ["cancelled"])
+
+
+async def test_going_to_another_conversation_mixes_nothing_up(served, alice, models):
+    models.script("small", SLOW)
+    async with served() as address, at_door(address, alice) as client:
+        other = await in_db(new_conversation)(alice)
+        await client.send("message.send", text="Hello?", conversation_id=client.conversation_id)
+        await client.next("message.created")
+        await client.send("session.resume", conversation_id=other, last_seq=0)
+        assert (await client.next(is_reply))["conversation_id"] == client.conversation_id
+        await client.ask("And here?")  # the newest open conversation
+        for conversation_id in (client.conversation_id, other):
+            seqs = [f["seq"] for f in client.received if f["seq"] and f["conversation_id"] == conversation_id]
+            assert seqs == list(range(1, len(seqs) + 1))
+            assert len(seqs) > 4
+
+
+def new_conversation(shop):
+    caller = shop.caller()
+    with in_tenant(shop.tenant_id):
+        known = Conversation.objects.get(customer_id=caller.customer_id)
+        made = Conversation.objects.create(
+            tenant_id=shop.tenant_id, chatbot_id=known.chatbot_id, customer_id=known.customer_id
+        )
+        return str(made.id)
 
 
 async def test_what_a_member_writes_reaches_an_open_socket_between_turns(served, alice):
