@@ -17,6 +17,7 @@ from cascade.values import Price, Prompt, Tier, Usage
 
 CHARACTERS_PER_TOKEN = 3  # of prose; a little low, so that an estimate errs to the dearer side
 LONGEST_TOKEN = 128  # characters; the longest entries of today's vocabularies are runs of blanks
+TEMPLATE_TOKENS = 64  # around one message, and at most as many before the first
 EXACT = Precision(prec=100)  # digits: more than any product of a count and a price has
 
 
@@ -63,7 +64,7 @@ def charge(reported: Usage | None, prompt: Prompt, output_characters: int, tier:
     """What to charge for a call that the provider bills, and whether it is an estimate.
 
     The provider's own count where it can be believed. Where it is missing, negative, nothing for
-    something, or more than was allowed, an estimate: so the sum stays within the ceiling.
+    something, or more than is possible, an estimate within the ceiling.
     """
     price = tier.model.price
     if reported is not None and believable(reported, prompt, output_characters, tier):
@@ -72,16 +73,25 @@ def charge(reported: Usage | None, prompt: Prompt, output_characters: int, tier:
 
 
 def believable(usage: Usage, prompt: Prompt, output_characters: int, tier: Tier) -> bool:
-    """Whether a reported usage is possible for this prompt, these limits and this much output."""
+    """Whether a reported usage is possible for this prompt, these limits and this much output.
+
+    A count above `prompt.input_tokens`, an estimate, is believed as long as it can be true.
+    """
     fresh = usage.input_tokens - usage.cached_input_tokens - usage.cache_write_tokens
     visible = usage.output_tokens - usage.reasoning_tokens
     parts = (fresh, usage.cached_input_tokens, usage.cache_write_tokens, visible, usage.reasoning_tokens)
     return (
         min(parts) >= 0
-        and 0 < usage.input_tokens <= prompt.input_tokens
+        and 0 < usage.input_tokens <= most_input_tokens(prompt)
         and usage.output_tokens <= tier.max_output_tokens
         and output_characters <= visible * LONGEST_TOKEN
     )
+
+
+def most_input_tokens(prompt: Prompt) -> int:
+    """No tokenizer makes more tokens than there are bytes; a chat template adds a few to each message."""
+    written = sum(len(message.content.encode("utf-8", "surrogatepass")) for message in prompt.messages)
+    return max(prompt.input_tokens, written + TEMPLATE_TOKENS * (len(prompt.messages) + 1))
 
 
 def _require_known(price: Price) -> None:

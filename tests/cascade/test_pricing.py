@@ -81,13 +81,18 @@ def test_a_believable_report_is_charged_as_reported(usage, price):
     assert (reported, money, estimated) == (usage, cost(usage, price), False)
 
 
+def test_a_report_above_our_estimate_of_the_prompt_is_charged_as_reported():
+    reported = Usage(PROMPT.input_tokens + 20, 20)
+    assert charge(reported, PROMPT, 20, tier()) == (reported, cost(reported, CENT), False)
+
+
 @pytest.mark.parametrize(
     "reported",
     [
         None,
         Usage(0, 0),
         Usage(0, 67),  # an answer to nothing
-        Usage(41, 20),  # one more than was sent
+        Usage(1041, 20),  # more than the bytes that were sent
         Usage(-40, 20),
         Usage(40, -20),
         Usage(40, 10**9),
