@@ -1,0 +1,86 @@
+"""What a folder of weights is: how it was made, of what, how good it was, and whether its files are still those.
+
+Serving refuses a folder whose manifest is missing, describes other files, or was trained on another rendering.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from cascade.scorer.calibration import Calibration
+from cascade.scorer.text import RENDERING
+
+FILES = ("config.json", "model.safetensors", "tokenizer.json")
+NAME = "manifest.json"
+
+
+class UnfitWeights(ValueError):
+    """A folder of weights that must not be served; the message says why and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    version: str  # the first 12 hex digits of the weights' sha256
+    rendering: int  # of `text.render`; other texts would be other inputs
+    window: int  # word pieces
+    budget: int  # pieces of the text, by estimate
+    calibration: Calibration
+    config: Mapping[str, Any]  # the training configuration
+    data: Mapping[str, Any]  # file names, rows, sha256
+    git_revision: str
+    metrics: Mapping[str, Any]  # by slice, on the reported half of validation
+    files: Mapping[str, str]  # name -> sha256
+
+
+def describe(folder: Path, **facts: Any) -> Manifest:
+    """The manifest of freshly written weights. `facts`: window, budget, calibration, config, data, metrics."""
+    files = {name: _sha256(folder / name) for name in FILES}
+    return Manifest(
+        version=files["model.safetensors"][:12],
+        rendering=RENDERING,
+        git_revision=_git_revision(),
+        files=files,
+        **facts,
+    )
+
+
+def write(manifest: Manifest, folder: Path) -> None:
+    (folder / NAME).write_text(json.dumps(asdict(manifest), indent=1, sort_keys=True) + "\n")
+
+
+def read(folder: Path) -> Manifest:
+    """The folder's manifest, its files checked. Raises UnfitWeights."""
+    try:
+        found = json.loads((folder / NAME).read_text())
+        manifest = Manifest(**{**found, "calibration": Calibration(**found["calibration"])})
+    except FileNotFoundError:
+        raise UnfitWeights(f"{folder} has no {NAME}: train weights with manage.py train_scorer") from None
+    except (ValueError, TypeError, KeyError) as error:
+        raise UnfitWeights(f"{folder / NAME} is not a manifest: {error!r}") from error
+    if manifest.rendering != RENDERING:
+        raise UnfitWeights(f"{folder} was trained on rendering {manifest.rendering}, this code writes {RENDERING}")
+    for name in FILES:
+        if not (folder / name).is_file() or _sha256(folder / name) != manifest.files.get(name):
+            raise UnfitWeights(f"{folder / name} is not the file that {NAME} describes")
+    return manifest
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def _git_revision() -> str:
+    """The commit the code stands at, "" outside a repository."""
+    command = ["git", "rev-parse", "HEAD"]
+    try:
+        answered = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True)  # noqa: S603
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return answered.stdout.strip()

@@ -1,0 +1,159 @@
+"""Scores for the web process, which never imports torch: questions go to a child process and come back in time.
+
+Whatever happens there - a crash, a hang, NaN, an answer nobody can read, too many at once - ends within the deadline
+in None, which means "not scored" and is never accepted; the child is restarted and the mishap counted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import os
+import pickle
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+from cascade.scorer.manifest import read
+from cascade.scorer.worker_protocol import READY, REPLY
+from cascade.values import Context
+
+log = logging.getLogger(__name__)
+
+MOST_WAITING = 64  # answers at once; the next one is not scored
+START_SECONDS = 120.0
+RESTART_PAUSE = 0.5  # seconds after the first crash, doubled up to the longest
+LONGEST_PAUSE = 30.0
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class Scorer:
+    """One child process with one folder of weights. Raises UnfitWeights when the folder must not be served."""
+
+    def __init__(self, weights: Path) -> None:
+        self.weights = weights
+        self.version = read(weights).version
+        self.counts: Counter[str] = Counter()  # scored, timed_out, overloaded, not_a_number, crashed, killed, started
+        self._waiting: dict[int, asyncio.Future[float]] = {}
+        self._numbers = 0
+        self._child: asyncio.subprocess.Process | None = None
+        self._ready = asyncio.Event()
+        self._keeper: asyncio.Task[None] | None = None
+        self._last_reply = 0.0
+
+    async def start(self) -> None:
+        """Start the child and wait until it is warm. Raises TimeoutError if it never gets there."""
+        self._keep()
+        async with asyncio.timeout(START_SECONDS):
+            await self._ready.wait()
+
+    async def close(self) -> None:
+        if self._keeper:
+            self._keeper.cancel()
+            await asyncio.gather(self._keeper, return_exceptions=True)
+            self._keeper = None
+        self._kill()
+
+    async def score(self, context: Context, answer: str, *, deadline_seconds: float = 2.0) -> float | None:
+        """The probability that the answer is good for this customer; None: not scored."""
+        if len(self._waiting) >= MOST_WAITING:
+            return self._not_scored("overloaded")
+        self._keep()
+        self._numbers = self._numbers % 0xFFFFFFFF + 1
+        number, asked_at = self._numbers, time.monotonic()
+        reply = self._waiting[number] = asyncio.get_running_loop().create_future()
+        try:
+            async with asyncio.timeout(deadline_seconds):
+                await self._ready.wait()
+                await self._send(pickle.dumps((number, context, answer)))
+                score: float = await reply
+        except TimeoutError:
+            if self._ready.is_set() and self._last_reply < asked_at:
+                self._kill()  # it answered nobody all this time: it hangs
+            return self._not_scored("timed_out")
+        except (ConnectionError, RuntimeError):
+            return self._not_scored("crashed")
+        except (pickle.PicklingError, TypeError, AttributeError, RecursionError):
+            return self._not_scored("unreadable")
+        finally:
+            self._waiting.pop(number, None)
+        if math.isnan(score):
+            return self._not_scored("not_a_number")
+        self.counts["scored"] += 1
+        return score
+
+    def _not_scored(self, mishap: str) -> float | None:
+        self.counts[mishap] += 1
+        log.warning("an answer was not scored: %s", mishap)
+        return None
+
+    async def _send(self, frame: bytes) -> None:
+        pipe = self._child.stdin if self._child else None
+        if pipe is None:
+            raise ConnectionError
+        pipe.write(len(frame).to_bytes(4, "little") + frame)
+        await pipe.drain()
+
+    # --- the child's life --------------------------------------------------------------------
+
+    def _keep(self) -> None:
+        if self._keeper is None or self._keeper.done():
+            self._keeper = asyncio.create_task(self._run_again_and_again(), name="scorer")
+
+    async def _run_again_and_again(self) -> None:
+        pause = RESTART_PAUSE
+        while True:
+            lived = time.monotonic()
+            try:
+                await self._run_once()
+            except OSError as error:
+                log.error("the scorer's process could not be started: %s", error)
+            finally:
+                self._fail_waiting()
+                self._kill()
+            self.counts["crashed"] += 1
+            pause = RESTART_PAUSE if time.monotonic() - lived > LONGEST_PAUSE else min(2 * pause, LONGEST_PAUSE)
+            log.error("the scorer's process ended; starting it again in %.1f s", pause)
+            await asyncio.sleep(pause)
+
+    async def _run_once(self) -> None:
+        """Start the child and hand out its replies until it ends."""
+        self._child = child = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "cascade.scorer.worker", str(self.weights.resolve()),
+            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, cwd=ROOT, env=_environment(),
+        )  # fmt: skip
+        self.counts["started"] += 1
+        assert child.stdout is not None
+        try:
+            while True:
+                number, score = REPLY.unpack(await child.stdout.readexactly(REPLY.size))
+                self._last_reply = time.monotonic()
+                if number == READY:
+                    self._ready.set()
+                elif (reply := self._waiting.get(number)) and not reply.done():
+                    reply.set_result(score)
+        except asyncio.IncompleteReadError:
+            await child.wait()
+        finally:
+            self._ready.clear()
+
+    def _fail_waiting(self) -> None:
+        for reply in self._waiting.values():
+            if not reply.done():
+                reply.set_exception(ConnectionError("the scorer's process ended"))
+                reply.exception()  # read: a caller that is already gone must not be warned about
+
+    def _kill(self) -> None:
+        child, self._child = self._child, None
+        self._ready.clear()
+        if child and child.returncode is None:
+            self.counts["killed"] += 1
+            child.kill()
+
+
+def _environment() -> dict[str, str]:
+    """No keys and no settings of the product: only what Python and its one thread need."""
+    kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "LD_LIBRARY_PATH") if name in os.environ}
+    return {**kept, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", "HF_HUB_OFFLINE": "1"}

@@ -1,0 +1,283 @@
+"""What the scorer reads: an answer, its facts marked by what this customer's records say of them, then the records.
+
+The same rendering serves training and serving. Order: verdict marks, answer, question, records (the relevant
+ones first), passages, history; when the budget is short the end is cut first, answer and question never.
+No torch, no Django; linear in its input and safe for any string.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from datetime import UTC, date, datetime
+from functools import lru_cache
+
+from cascade.scorer.alignment import STOP_WORDS, Fact, Index, align, anchors
+from cascade.scorer.lexing import Lexeme, lex
+from cascade.scorer.records import PROFILE, Field, Folder, folders
+from cascade.values import Context, Customer, Passage
+
+# Marks are unused words of BERT's vocabulary, so the table of embeddings keeps its size; the word after each
+# says where its embedding starts from.
+MARKS = {
+    name: (f"[unused{number}]", word)
+    for number, (name, word) in enumerate(
+        {
+            "A": "first", "B": "second", "C": "third", "D": "fourth", "more": "other", "profile": "profile",
+            "swapped": "instead", "said": "said", "policy": "policy", "contradicted": "wrong", "absent": "missing",
+            "answer": "answer", "question": "question", "record": "record", "passage": "rule", "history": "before",
+            "all_found": "true", "some_absent": "missing", "some_swapped": "instead", "no_facts": "nothing",
+        }.items(),
+        start=1,
+    )
+}  # fmt: skip
+RENDERING = 2  # raised with every change of what is written: weights know which one they were trained on
+_LETTERS = "ABCD"
+_KINDS = ("id", "email", "money", "date", "time", "number", "name")
+ANSWER_MOST = 240  # pieces; a longer answer loses the words between its facts first, then its middle
+QUESTION_MOST = 64
+BUDGET = 224  # pieces in all
+
+
+def mark(name: str) -> str:
+    return MARKS[name][0]
+
+
+def blanked(context: Context) -> Context:
+    """The same conversation with nothing known of the customer: what is left must not tell good from bad."""
+    return Context(Customer("blank"), context.question, context.now, context.history, context.summary, context.passages)
+
+
+def render(context: Context, answer: str, *, budget: int = BUDGET) -> str:
+    """The scorer's text of one answer, at most about `budget` word pieces (of the MiniLM vocabulary)."""
+    return " ".join(_Rendering(context, answer).parts(budget))
+
+
+class _Rendering:
+    def __init__(self, context: Context, answer: str) -> None:
+        self.context = context
+        self.folders = folders(context)
+        index = Index(self.folders)
+        self.answer = lex(answer, context.now)
+        self.question = lex(context.question, context.now)
+        self.turns = [(u.role, lex(u.text, context.now)) for u in context.history[-4:]]
+        said = {x.value for lexemes in (self.question, *(t for _, t in self.turns)) for x in lexemes}
+        self.passages = [_read_passage(p, context.now.date()) for p in context.passages[:8]]
+        policy = {x.value for lexemes in self.passages for x in lexemes}
+        self.facts = align(self.answer, index, said, policy)
+        self.asked = align(self.question, index, set(), set(), guess_absent=False)
+        self.told = [align(t, index, set(), set(), guess_absent=False) for _, t in self.turns]
+        self.letters = self._rank()
+
+    # --- which record is which -------------------------------------------------------------
+
+    def _rank(self) -> dict[int, str]:
+        """Letters for the records, the one that answer and question speak of most first."""
+        weights: Counter[int] = Counter()
+        for facts, weight in ((self.facts, 4.0), (self.asked, 6.0), *((told, 2.0) for told in self.told)):
+            for fact in facts:
+                holders = {f.record for f in fact.fields} - {PROFILE}
+                for record in holders:
+                    weights[record] += weight / len(holders)  # type: ignore[assignment]
+        for folder in self.folders[1:]:
+            weights[folder.record] += ("next" in folder.derived) * 0.5 - 0.01 * folder.record  # type: ignore[assignment]
+        ranked = sorted((f.record for f in self.folders[1:]), key=lambda r: -weights[r])
+        return {record: _LETTERS[i] if i < len(_LETTERS) else "more" for i, record in enumerate(ranked)}
+
+    def _place(self, fact: Fact, anchor: int | None) -> list[str]:
+        """The marks of one fact: which record holds it, and whether that is the one spoken of."""
+        if fact.source not in ("record", "profile"):
+            return [fact.source]
+        holders = {f.record for f in fact.fields}
+        if anchor is not None and anchor in holders:
+            return [self.letters[anchor]]
+        if PROFILE in holders:
+            return ["profile"]
+        best = min((self.letters[r] for r in holders), key=lambda letter: (letter == "more", letter))
+        return ["swapped", best] if anchor is not None else [best]
+
+    # --- parts -----------------------------------------------------------------------------
+
+    def parts(self, budget: int) -> list[str]:
+        answer, verdict = self._answer()
+        parts = [*verdict, mark("answer"), *_shorten(answer, ANSWER_MOST)]
+        parts += [mark("question"), *_shorten(self._marked(self.question, self.asked), QUESTION_MOST)]
+        left = budget - _pieces(parts) - 2
+        history = self._history(min(40, max(left // 3, 0)))
+        passages = self._passages(min(48, max(left // 3, 0)))
+        records = self._records(left - _pieces(history) - _pieces(passages))
+        return parts + records + passages + history
+
+    def _answer(self) -> tuple[list[str], list[str]]:
+        found: list[str] = []
+        spoken_of = anchors(self.facts)
+        all_places = [self._place(fact, anchor) for fact, anchor in zip(self.facts, spoken_of, strict=True)]
+        at = 0
+        for fact, places in zip(self.facts, all_places, strict=True):
+            found += _shown(self.answer[at : fact.start])
+            found += _shown(self.answer[fact.start : fact.end])
+            found += [mark(place) for place in places] + _key_of(fact, places, self.letters)
+            at = fact.end
+        found += _shown(self.answer[at:])
+        return found, _verdict(self.answer, self.facts, all_places)
+
+    def _marked(self, lexemes: Sequence[Lexeme], facts: Iterable[Fact]) -> list[str]:
+        found, at = [], 0
+        for fact in facts:
+            found += _shown(lexemes[at : fact.end])
+            found += [mark(place) for place in self._place(fact, None)]
+            at = fact.end
+        return found + _shown(lexemes[at:])
+
+    def _history(self, most: int) -> list[str]:
+        found: list[str] = []
+        for (role, lexemes), told in reversed(list(zip(self.turns, self.told, strict=True))):
+            turn = [mark("history"), role[:9], *_shorten(self._marked(lexemes, told), 24)]
+            if _pieces(found) + _pieces(turn) > most:
+                break
+            found += turn
+        return found
+
+    def _passages(self, most: int) -> list[str]:
+        """The sentences of the tenant's articles that speak most of what answer and question speak of."""
+        about = _content_values(self.answer) | _content_values(self.question)
+        sentences = [s for passage in self.passages for s in _sentences(passage)]
+        ranked = sorted(sentences, key=lambda s: -_overlap(s, about))
+        found: list[str] = []
+        for sentence in ranked[:6]:
+            shown = [mark("passage"), *_shown(sentence)]
+            if _overlap(sentence, about) and _pieces(found) + _pieces(shown) <= most:
+                found += shown
+        return found
+
+    def _records(self, most: int) -> list[str]:
+        about = _content_values(self.answer) | _content_values(self.question)
+        matched = {id(f) for fact in (*self.facts, *self.asked) for f in fact.fields}
+        order = sorted(self.folders[1:], key=lambda folder: list(self.letters).index(folder.record))
+        found: list[str] = []
+        for place, folder in enumerate([*order[:1], self.folders[0], *order[1:]]):
+            share = most - _pieces(found)
+            if share < 8:
+                break
+            found += self._folder(folder, about, matched, min(share, (most // 2, most // 3, most // 4)[min(place, 2)]))
+        return found
+
+    def _folder(self, folder: Folder, about: set[str], matched: set[int], most: int) -> list[str]:
+        """One record, its fields in their own order, the less telling ones left out."""
+        letter = "profile" if folder.record == PROFILE else self.letters[folder.record]
+        head = [mark("record"), mark(letter), *folder.type.lower().split()[:3], *folder.derived]
+        groups = Counter(f.group for f in folder.fields if id(f) in matched)
+        worth = {id(f): _worth(f, about, matched, groups) for f in folder.fields}
+        left, chosen = most - _pieces(head), set()
+        for field in sorted(folder.fields, key=lambda f: -worth[id(f)]):
+            cost = _pieces(_written(field))
+            if worth[id(field)] > 0 and cost <= left:
+                chosen.add(id(field))
+                left -= cost
+        return head + [w for f in folder.fields if id(f) in chosen for w in _written(f)]
+
+
+@lru_cache(maxsize=256)
+def _read_passage(passage: Passage, today: date) -> list[Lexeme]:
+    """A tenant's passages come back turn after turn. The list is never changed."""
+    return lex(f"{passage.title}: {passage.text}", datetime(today.year, today.month, today.day, tzinfo=UTC))
+
+
+def _verdict(lexemes: Sequence[Lexeme], facts: Sequence[Fact], places: Sequence[Sequence[str]]) -> list[str]:
+    """A mark of the whole, then for each kind of fact how many are known and how many are not."""
+    known, unknown, swapped = Counter[str](), Counter[str](), 0
+    for fact, place in zip(facts, places, strict=True):
+        kind = _kind(lexemes[fact.start : fact.end])
+        swapped += place[0] == "swapped"
+        known[kind] += fact.source in ("record", "profile")
+        unknown[kind] += fact.source in ("absent", "contradicted")
+    found = [mark("some_swapped"), str(min(swapped, 9))] if swapped else []
+    if unknown.total():
+        found.append(mark("some_absent"))
+    for kind in _KINDS:
+        if known[kind] or unknown[kind]:
+            found += [kind, str(min(known[kind], 9)), str(min(unknown[kind], 9))]
+    return found if swapped or unknown.total() else [mark("all_found" if known.total() else "no_facts"), *found]
+
+
+def _kind(run: Sequence[Lexeme]) -> str:
+    """The most telling kind in a run."""
+    kinds = {"name" if x.kind == "word" else x.kind for x in run}
+    return next((kind for kind in _KINDS if kind in kinds), "name")
+
+
+def _key_of(fact: Fact, places: Sequence[str], letters: dict[int, str]) -> list[str]:
+    """The key under which the marked record holds the fact ("total", "ship to")."""
+    held = [f for f in fact.fields if letters.get(f.record, "profile") == places[-1] and not f.is_id]
+    return list(held[0].keys[-2:]) if held else []
+
+
+def _worth(field: Field, about: set[str], matched: set[int], groups: Counter[int]) -> float:
+    """How much showing a field may tell; 0: nothing (a bare id the answer does not name)."""
+    if field.is_id:
+        return 0.0
+    if not any(_word_of(x) for x in field.lexemes):
+        return 0.0
+    size = _pieces(_written(field))
+    keyed = any(key in about or key.rstrip("s") in about for key in field.keys)
+    return (id(field) in matched) * 4 + keyed * 3 + (groups[field.group] > 0) * 1.5 + 8 / (4 + size) + bool(field.when)
+
+
+def _written(field: Field) -> list[str]:
+    """ "ship to 123 elm street", "date may 20 in 5 days"; ids by their kind alone."""
+    words = [*field.keys, *(w for x in field.lexemes for w in _word_of(x))]
+    return [*words, *([field.when] if field.when else [])]
+
+
+def _word_of(lexeme: Lexeme) -> list[str]:
+    return [] if lexeme.kind in ("id", "email") else [lexeme.shown]
+
+
+def _shown(lexemes: Iterable[Lexeme]) -> list[str]:
+    return [x.shown for x in lexemes]
+
+
+def _content_values(lexemes: Iterable[Lexeme]) -> set[str]:
+    return {x.value for x in lexemes if x.kind != "stop" and x.value not in STOP_WORDS}
+
+
+def _sentences(lexemes: Sequence[Lexeme]) -> list[list[Lexeme]]:
+    found: list[list[Lexeme]] = [[]]
+    for lexeme in lexemes:
+        found[-1].append(lexeme)
+        if (lexeme.kind == "stop" and lexeme.value in ".?!\n") or len(found[-1]) >= 40:
+            found.append([])
+    return [s for s in found if len(s) > 2]
+
+
+def _overlap(sentence: Sequence[Lexeme], about: set[str]) -> float:
+    content = _content_values(sentence)
+    return len(content & about) / (4 + len(content)) if content else 0.0
+
+
+def _pieces(words: Iterable[str]) -> int:
+    """A close upper estimate of word pieces, without the tokenizer."""
+    return sum(1 if w[:1] == "[" or (len(w) <= 6 and w.isalpha()) else 1 + len(w) // 4 + w.count(" ") for w in words)
+
+
+def _shorten(words: list[str], most: int) -> list[str]:
+    """Words within `most` pieces: marks and the words before them are kept longest, the rest goes from the middle."""
+    if _pieces(words) <= most:
+        return words
+    near = [i for i, w in enumerate(words) if any(v[:1] == "[" for v in words[i : i + 3])]
+    keep: set[int] = set()
+    left = most
+    for i in [*_ends(len(words), most // 4), *near, *_ends(len(words), len(words))]:
+        cost = _pieces(words[i : i + 1])
+        if i not in keep and cost <= left:
+            keep.add(i)
+            left -= cost
+        if left <= 0:
+            break
+    return [words[i] for i in sorted(keep)]
+
+
+def _ends(length: int, most: int) -> list[int]:
+    """Positions from both ends inwards."""
+    order = [p for i in range((length + 1) // 2) for p in (i, length - 1 - i)]
+    return order[:most]
