@@ -257,7 +257,7 @@ def _download(package: str, folder: Path, progress: Progress) -> None:
         )
         try:
             while pip.poll() is None:
-                progress(sum(_size(path) for path in folder.rglob("*.whl")))
+                progress(max((_size(path) for path in folder.rglob("*.whl")), default=0))
                 time.sleep(0.1)
         finally:
             pip.kill()
