@@ -116,8 +116,10 @@ class LedgerPage(TenantAdmin):
     date_hierarchy = "created_at"
     ordering = ("-created_at", "-id")
     list_before_template = "admin/accounts/ledgerentry/totals.html"
-    fields = ("created_at", "kind", "amount", "model", "tier_number", "outcome", "tokens", "usage", "memo")
-    fields += ("price_version", "turn_id", "conversation_id", "call_id")
+    fields = (
+        *("created_at", "kind", "amount", "model", "tier_number", "outcome", "tokens", "usage", "memo"),
+        *("price_version", "turn_id", "conversation_id", "call_id"),
+    )
 
     def get_queryset(self, request: HttpRequest) -> QuerySet:
         so_far = Window(Sum("amount_micros"), order_by=[F("created_at").asc(), F("id").asc()])

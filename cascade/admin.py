@@ -69,8 +69,10 @@ class ChatbotPage(TenantAdmin):
     list_display = ("name", "live_strategy", "floor", "stale_after", "record_source_url")
     list_select_related = ("live_strategy__chatbot",)
     readonly_fields = ("widget",)
-    fields = ("name", "widget", "instructions", "tone", "hand_over_text", "floor", "live_strategy", "stale_after")
-    fields += ("record_source_url", "record_source_ttl")
+    fields = (
+        *("name", "widget", "instructions", "tone", "hand_over_text", "floor", "live_strategy"),
+        *("stale_after", "record_source_url", "record_source_ttl"),
+    )
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         if obj.record_source_url and obj.record_source_secret is None:
@@ -82,9 +84,9 @@ class ChatbotPage(TenantAdmin):
 
     def formfield_for_foreignkey(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
         if db_field.name == "live_strategy":  # a chatbot lives by a strategy of its own
-            kwargs["queryset"] = CascadeStrategy.objects.filter(
-                chatbot_id=request.resolver_match.kwargs.get("object_id")
-            ).select_related("chatbot")
+            chatbot_id = request.resolver_match.kwargs["object_id"]  # type: ignore[union-attr]  # it was resolved
+            own = CascadeStrategy.objects.filter(chatbot_id=chatbot_id)
+            kwargs["queryset"] = own.select_related("chatbot")
         return super().formfield_for_foreignkey(db_field, request, **kwargs)
 
 

@@ -111,11 +111,12 @@ class TenantAdminSite(UnfoldAdminSite):
             }
 
         home = {"title": "Overview", "icon": "monitoring", "link": reverse("admin:index"), "has_permission": True}
-        groups = [
-            {"title": title, "items": [item(*page) for page in listed.items()]} for title, listed in SIDEBAR.items()
+        home["active"] = request.path == home["link"]
+        groups = [(title, [item(*page) for page in listed.items()]) for title, listed in SIDEBAR.items()]
+        groups[0][1].insert(0, home)
+        return [
+            {"title": title, "items": items} for title, items in groups if any(it["has_permission"] for it in items)
         ]
-        groups[0]["items"] = [home | {"active": request.path == home["link"]}, *groups[0]["items"]]
-        return [group for group in groups if any(item["has_permission"] for item in group["items"])]
 
     def index(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> TemplateResponse:
         member, told = request.member, dict(extra_context or {})  # type: ignore[attr-defined]
