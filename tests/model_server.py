@@ -231,6 +231,8 @@ class Exchange:
             await asyncio.wait_for(self._reader.read(1), seconds)
         except TimeoutError:
             return
+        except ConnectionError:
+            pass
         self.left_by_client = True
         raise Gone
 

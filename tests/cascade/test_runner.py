@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from accounts.money import ZERO, Money
 from cascade import runner
 from cascade.breaker import Breaker
-from cascade.errors import RETRYABLE, UnknownPrice
+from cascade.errors import RETRYABLE, ServerError, UnknownPrice
 from cascade.policy import Reason
 from cascade.pricing import ceiling, cost, estimate
-from cascade.providers import AnthropicProvider, OpenAIProvider
+from cascade.providers import AnthropicProvider, Delta, OpenAIProvider
 from cascade.runner import Accepted, BrokenOff, Engine, HandedOver, Released, in_pieces
 from cascade.values import Outcome, Price, Usage
 from tests.cascade.strategies import CENT, CONTEXT, PROMPT, strategy, tier
@@ -320,10 +320,26 @@ async def test_an_unknown_price_is_refused_before_anything_is_called(engine):
         engine.ceiling(PROMPT, unknown)
 
 
-async def test_what_no_database_takes_is_taken_out(start, server):
+@pytest.mark.parametrize("floor", [0, 0.5])
+async def test_what_no_database_takes_is_taken_out(start, server, floor):
     server.script("small", Reply("Your\0 parcel \ud83d: \U0001f4e6. " + GOOD))
-    turn = await start().play()
+    turn = await start(strategy(tier("small", threshold=floor))).play()
     assert turn.shown == turn.run.attempts[0].text == "Your parcel \ufffd: \U0001f4e6. " + GOOD
+
+
+class Careless:
+    """An adapter that calls a failure free in the middle of an answer."""
+
+    async def stream(self, model, prompt, *, max_output_tokens, timeout_seconds):
+        yield Delta("Your parcel ")
+        raise ServerError(model.name)
+
+
+async def test_what_has_begun_is_billed_and_not_tried_again_whatever_an_adapter_calls_it(server, judge):
+    engine = Engine({"openai": Careless()}, judge)
+    turn = await Turn(engine.run(CONTEXT, PROMPT, strategy(tier()), book := Book(server, judge)), book).play()
+    assert turn.errors == ["interrupted"]
+    assert turn.cost > ZERO
 
 
 async def test_an_endless_answer_is_stopped(start, server):
