@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 from uuid import UUID
@@ -242,20 +242,24 @@ class _Recorder:
 
     def __init__(self, record: CallRecord) -> None:
         self._record = record
+        self._gone = False  # the database was: waiting for it again at each step would hold the reply up
 
     async def asked(self, attempt_id: str, number: int, tier: int, tier_value: Tier) -> None:
         await uninterrupted(in_db(self._record.asked)(attempt_id, number, tier, tier_value))
 
     async def wrote(self, attempt_id: str, characters: int) -> None:
-        await self._try(in_db(self._record.wrote)(attempt_id, characters))
+        await self._try(self._record.wrote, attempt_id, characters)
 
     async def billed(self, attempt: Attempt) -> None:
-        await self._try(in_db(self._record.billed)(attempt))
+        await self._try(self._record.billed, attempt)
 
-    async def _try(self, step: Coroutine[Any, Any, None]) -> None:
+    async def _try(self, step: Callable[..., None], *told: object) -> None:
+        if self._gone:
+            return
         try:
-            await uninterrupted(step)
+            await uninterrupted(in_db(step)(*told))
         except DATABASE_GONE as problem:
+            self._gone = True
             log.error("an attempt is not on record yet: %s", type(problem).__name__)
 
 
