@@ -5,13 +5,15 @@ Rights are those of `accounts.staff_pages.TenantAdmin`: what no role was given i
 
 from __future__ import annotations
 
+import json
 import secrets
 from base64 import b64encode
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
+from django import forms
 from django.contrib import admin, messages
-from django.db.models import Count, Model, Prefetch, QuerySet, Sum
+from django.db.models import Count, Max, Model, Prefetch, QuerySet, Sum
 from django.http import HttpRequest, HttpResponse
 from unfold.decorators import display
 
@@ -31,6 +33,7 @@ from cascade.models import (
     Price,
     Turn,
 )
+from cascade.strategy_check import EXAMPLE_TIER, problem
 
 # --- what the operator offers ---------------------------------------------------------------
 
@@ -65,14 +68,16 @@ class PricePage(TenantAdmin):
 
 @admin.register(Chatbot)
 class ChatbotPage(TenantAdmin):
-    changed_by = LEAD
+    added_by = changed_by = LEAD
     list_display = ("name", "live_strategy", "floor", "stale_after", "record_source_url")
     list_select_related = ("live_strategy__chatbot",)
-    readonly_fields = ("widget",)
     fields = (
         *("name", "widget", "instructions", "tone", "hand_over_text", "floor", "live_strategy"),
         *("stale_after", "record_source_url", "record_source_ttl"),
     )
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Model | None = None) -> Any:
+        return ("widget",) if obj else ("live_strategy",)  # first the chatbot, then its strategy
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         if obj.record_source_url and obj.record_source_secret is None:
@@ -84,14 +89,36 @@ class ChatbotPage(TenantAdmin):
 
     def formfield_for_foreignkey(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
         if db_field.name == "live_strategy":  # a chatbot lives by a strategy of its own
-            chatbot_id = request.resolver_match.kwargs["object_id"]  # type: ignore[union-attr]  # it was resolved
+            chatbot_id = request.resolver_match.kwargs.get("object_id")  # type: ignore[union-attr]  # it was resolved
             own = CascadeStrategy.objects.filter(chatbot_id=chatbot_id)
             kwargs["queryset"] = own.select_related("chatbot")
         return super().formfield_for_foreignkey(db_field, request, **kwargs)
 
 
+class StrategyForm(forms.ModelForm):
+    """A new version. Refuses tiers that could not be asked: an unknown model, or one without a price."""
+
+    class Meta:
+        model = CascadeStrategy
+        fields = ("chatbot", "tiers", "deadline_seconds")
+        help_texts: ClassVar = {"tiers": f"Cheapest first, for example {json.dumps([EXAMPLE_TIER])}"}
+
+    def clean_tiers(self) -> list[dict[str, Any]]:
+        tiers = self.cleaned_data["tiers"]
+        if wrong := problem(tiers):
+            raise forms.ValidationError(wrong)
+        priced = set(Price.objects.filter(model__enabled=True).values_list("model__name", flat=True))
+        if unknown := [str(tier["model"]) for tier in tiers if tier["model"] not in priced]:
+            raise forms.ValidationError(f"not offered, or without a price: {', '.join(unknown)}")
+        return tiers
+
+
 @admin.register(CascadeStrategy)
 class CascadeStrategyPage(TenantAdmin):
+    """A strategy never changes; a chatbot's next one is added here and chosen on the chatbot's page."""
+
+    added_by = LEAD
+    form = StrategyForm
     list_display = ("__str__", "cascade", "deadline_seconds", "created_at")
     list_filter = ("chatbot",)
     list_select_related = ("chatbot",)
@@ -100,6 +127,11 @@ class CascadeStrategyPage(TenantAdmin):
     @display(description="asks")
     def cascade(self, strategy: CascadeStrategy) -> str:
         return " → ".join(f"{tier['model']} (≥ {tier['threshold']:g})" for tier in strategy.tiers)
+
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        latest = CascadeStrategy.objects.filter(chatbot=obj.chatbot).aggregate(version=Max("version"))["version"]
+        obj.version = (latest or 0) + 1
+        super().save_model(request, obj, form, change)
 
 
 @admin.register(Article)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
@@ -14,13 +15,14 @@ from django.urls import reverse
 from uuid_utils.compat import uuid7
 
 from accounts import ledger
-from accounts.auth import create_api_key
+from accounts.auth import create_api_key, create_widget
 from accounts.models import Customer, Member, User
 from accounts.money import Money
 from accounts.staff_pages import TenantAdmin
 from accounts.tenancy import in_tenant
 from cascade.models import (
     Article,
+    CascadeStrategy,
     Chatbot,
     Conversation,
     Event,
@@ -208,6 +210,49 @@ def test_a_new_record_source_gets_a_secret_that_is_shown_once(shop, alice):
     assert "whsec_" not in alice.post(url, form, follow=True).content.decode()
     with in_tenant(shop.tenant_id):
         assert Chatbot.objects.get().record_source_secret is not None
+
+
+TIER = {"model": "small", "threshold": 0.6, "deadline_seconds": 20, "max_output_tokens": 300}
+
+
+def test_an_owner_adds_a_strategy_and_makes_it_live(shop, alice):
+    form = {"chatbot": str(shop.chatbot_id), "tiers": json.dumps([TIER]), "deadline_seconds": "60"}
+    assert alice.post(list_url(CascadeStrategy) + "add/", form).status_code == 302
+    with in_tenant(shop.tenant_id):
+        made = CascadeStrategy.objects.get(version=2)
+        assert (made.tenant_id, made.tiers) == (shop.tenant_id, [TIER])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"model": "unheard-of"}, {"threshold": 1.5}, {"threshold": "0.6"}, {"max_output_tokens": 0}, {"extra": 1}],
+    ids=str,
+)
+def test_a_strategy_that_could_not_be_asked_is_refused(shop, alice, change):
+    form = {"chatbot": str(shop.chatbot_id), "tiers": json.dumps([TIER | change]), "deadline_seconds": "60"}
+    assert alice.post(list_url(CascadeStrategy) + "add/", form).status_code == 200
+    with in_tenant(shop.tenant_id):
+        assert CascadeStrategy.objects.count() == 1
+
+
+def test_a_chatbot_never_lives_by_another_tenants_strategy(shop, charlie):
+    with in_tenant(shop.tenant_id):
+        foreign = CascadeStrategy.objects.get()
+    form = {"chatbot": str(shop.chatbot_id), "tiers": json.dumps([TIER]), "deadline_seconds": "60"}
+    assert charlie.post(list_url(CascadeStrategy) + "add/", form).status_code == 200  # no such chatbot for Charlie
+    with in_tenant(shop.tenant_id):
+        assert list(CascadeStrategy.objects.all()) == [foreign]
+
+
+def test_a_new_tenant_sets_up_its_chatbot(shop, alice):
+    widget, _, _ = create_widget(shop.tenant_id, ["https://a.example"])
+    form = {
+        "name": "Second", "widget": str(widget.id), "instructions": "x", "tone": "", "hand_over_text": "y",
+        "floor": "0.4", "stale_after": "1 00:00:00", "record_source_url": "", "record_source_ttl": "00:01:00",
+    }  # fmt: skip
+    assert alice.post(list_url(Chatbot) + "add/", form).status_code == 302
+    with in_tenant(shop.tenant_id):
+        assert Chatbot.objects.get(name="Second").widget_id == widget.id
 
 
 def test_a_conversation_tells_how_each_reply_was_made(shop, alice):
