@@ -242,26 +242,24 @@ async def test_retry_after_that_does_not_fit_means_the_next_tier_at_once(start, 
     began = time.monotonic()
     turn = await start().play()
     assert turn.errors == ["rate_limited", None]
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 5
 
 
-@pytest.mark.parametrize(
-    "line", [Fault.hang(), Reply("word " * 99, pace=0.05), Reply(GOOD, breaks_after=2, how="hang")]
-)
+@pytest.mark.parametrize("line", [Fault.hang(), Reply("word " * 99, pace=0.1), Reply(GOOD, breaks_after=2, how="hang")])
 async def test_a_tier_that_takes_too_long_is_passed_over_and_charged_at_an_estimate(start, server, line):
     server.script("small", line)
     server.script("large", Reply(GOOD))
-    turn = await start(strategy(tier("small", deadline=0.4), tier("large", provider="anthropic"))).play()
+    turn = await start(strategy(tier("small", deadline=1.0), tier("large", provider="anthropic"))).play()
     assert turn.errors == ["timeout", None]
     late = turn.run.attempts[0]
     assert late.estimated
     assert (late.usage, late.cost) == estimate(40, len(late.text), CENT, 200)
-    assert 0.35 < late.seconds < 2
+    assert 0.9 < late.seconds < 4
 
 
 async def test_a_turn_out_of_time_asks_nobody_else(start, server):
     server.script("small", Fault.hang())
-    turn = await start(strategy(tier("small"), tier("large", provider="anthropic"), deadline=0.3)).play()
+    turn = await start(strategy(tier("small"), tier("large", provider="anthropic"), deadline=1.0)).play()
     assert turn.end == HandedOver(Reason.OUT_OF_TIME)
     assert [call.model for call in server.calls] == ["small"]
 
@@ -383,9 +381,9 @@ async def test_a_turn_in_a_hurry_does_not_wait_for_the_scorer(start, server, jud
     judge.does = sleeps
     server.script("small", Reply(GOOD))
     began = time.monotonic()
-    turn = await start(strategy(tier("small"), tier("large"), deadline=0.5)).play()
+    turn = await start(strategy(tier("small"), tier("large"), deadline=1.0)).play()
     assert turn.end == HandedOver(Reason.OUT_OF_TIME)
-    assert time.monotonic() - began < 1.5
+    assert time.monotonic() - began < 4
 
 
 # --- straight through -----------------------------------------------------------------------
