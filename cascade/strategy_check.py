@@ -1,4 +1,4 @@
-"""Whether a list of tiers, as a tenant writes it, is a cascade that can be asked. Pure; models are left to the caller."""
+"""Whether a list of tiers, as a tenant writes it, can be asked. Pure; which models there are is left to the caller."""
 
 from __future__ import annotations
 
