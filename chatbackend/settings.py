@@ -6,6 +6,7 @@ embedded PostgreSQL and the models are local.
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -124,13 +125,13 @@ DATABASE_POOL_SIZE = env.int("DATABASE_POOL_SIZE", default=10)
 
 def databases() -> dict[str, dict[str, Any]]:
     if EMBEDDED_DATABASE:
-        urls = embedded_postgres.ensure_running(VAR)
+        urls = embedded_postgres.ensure_running(VAR, lambda line: print(line, file=sys.stderr))
         app, owner = urls.app, urls.owner
     else:
         app = env.str("DATABASE_URL")
         owner = env.str("DATABASE_OWNER_URL", default=app)
     default = env.db_url_config(app) | {"CONN_MAX_AGE": 0, "CONN_HEALTH_CHECKS": True}
-    pool = {"min_size": 1, "max_size": DATABASE_POOL_SIZE, "timeout": 5}
+    pool = {"min_size": 1, "max_size": DATABASE_POOL_SIZE, "timeout": 5, "reconnect_timeout": 5}
     default["OPTIONS"] = default.get("OPTIONS", {}) | {"pool": pool, "connect_timeout": 5}
     return {"default": default, "owner": env.db_url_config(owner)}
 

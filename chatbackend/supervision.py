@@ -42,7 +42,7 @@ class Child:
         try:
             await asyncio.wait_for(self._process.wait(), self._patience)
         except TimeoutError:
-            self._say(f"{self.name} did not end within {self._patience:.0f} s and is killed")
+            self._say(f"{self.name} did not end within {self._patience:g} s and is killed")
             self._process.kill()
             await self._process.wait()
 
