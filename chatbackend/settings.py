@@ -131,7 +131,7 @@ def databases() -> dict[str, dict[str, Any]]:
         app = env.str("DATABASE_URL")
         owner = env.str("DATABASE_OWNER_URL", default=app)
     default = env.db_url_config(app) | {"CONN_MAX_AGE": 0, "CONN_HEALTH_CHECKS": True}
-    pool = {"min_size": 1, "max_size": DATABASE_POOL_SIZE, "timeout": 5, "reconnect_timeout": 5}
+    pool = {"min_size": 1, "max_size": DATABASE_POOL_SIZE, "timeout": 5}
     default["OPTIONS"] = default.get("OPTIONS", {}) | {"pool": pool, "connect_timeout": 5}
     return {"default": default, "owner": env.db_url_config(owner)}
 
