@@ -10,6 +10,7 @@ from django.contrib.auth.models import AbstractUser
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models import F, Q
+from django.db.models.functions import Now
 from uuid_utils.compat import uuid7
 
 
@@ -24,18 +25,21 @@ class Tenant(models.Model):
     name = models.CharField(max_length=200)
     slug = models.SlugField(unique=True)
     time_zone = models.CharField(max_length=64, default="UTC")
-    created_at = models.DateTimeField(auto_now_add=True)
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
 
     def __str__(self) -> str:
         return self.name
 
 
 class TenantRow(models.Model):
-    """What belongs to one tenant. The id is a UUIDv7: unguessable to others, ordered by time."""
+    """What belongs to one tenant. The id is a UUIDv7: unguessable to others, ordered by time.
+
+    `created_at` is the database's time: the books do not depend on the clock of a web server.
+    """
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     tenant = models.ForeignKey("accounts.Tenant", models.CASCADE, related_name="+")
-    created_at = models.DateTimeField(auto_now_add=True)
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
 
     class Meta:
         abstract = True
