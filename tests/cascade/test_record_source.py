@@ -1,12 +1,15 @@
 """A tenant's record source is asked safely, and believed no further than it deserves."""
 
 import asyncio
+import contextlib
 import gzip
 import json
 import socket
+import sys
 import time
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -308,3 +311,31 @@ def test_an_older_record_never_covers_a_newer_one(known, fetched):
     for it in fetched:  # of equally old ones the fetched
         kept = merged[it.type, it.external_id]
         assert kept == it or kept.as_of > it.as_of
+
+
+# --- the documentation's source -----------------------------------------------------------
+
+
+async def test_the_documented_source_answers_us_and_nobody_else(tmp_path):
+    text = (Path(__file__).parents[2] / "docs" / "context.md").read_text()
+    example = text.split("```python\n")[1].split("```")[0]
+    (tmp_path / "source.py").write_text(example)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    secret = b"the secret that the chatbot's page shows once"
+    url = f"http://127.0.0.1:{port}/records"
+    server = await asyncio.create_subprocess_exec(
+        sys.executable, tmp_path / "source.py", str(port), stderr=asyncio.subprocess.DEVNULL
+    )
+    try:
+        for _ in range(200):
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+                break
+            await asyncio.sleep(0.05)
+        (fresh,) = await fetch(RecordSource(url, secret, True, deadline_seconds=10), "c-17", "Where is my order?")
+        assert fresh.data["status"] == "shipped"
+        with pytest.raises(RecordSourceError, match="401"):
+            await fetch(RecordSource(url, b"another secret", True, deadline_seconds=10), "c-17", "?")
+    finally:
+        server.kill()
+        await server.wait()
