@@ -21,6 +21,8 @@ MODELS = Path(__file__).parents[2] / "var" / "models"  # filled by `manage.py fe
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 SHOP = Instructions("Northwind", "Northwind is an online shop.", "friendly", stale_after=timedelta(hours=24))
 
+unhurried = settings(max_examples=60, deadline=None)  # the machine may be busy
+
 
 def order(external_id: str, *, age: timedelta = timedelta(0), **facts) -> Record:
     return Record("order", external_id, NOW - age, facts)
@@ -115,6 +117,7 @@ def test_nothing_is_claimed_of_a_visitor():
 CANARIES = st.lists(st.text(string.ascii_lowercase, min_size=12, max_size=12), min_size=5, max_size=5, unique=True)
 
 
+@unhurried
 @given(mine=CANARIES, theirs=CANARIES, budget=st.integers(0, 2000))
 def test_no_other_customers_word_ever_enters(mine, theirs, budget):
     """Two customers are built by the same process in turn; neither's prompt, context or report knows of the other."""
@@ -168,6 +171,7 @@ def test_material_cannot_leave_its_delimiters(attack):
         assert not regex.search(r"<\||</?s>|<(start|end)_of_turn>|\[/?INST|[\x00\x1b\u202e\U000e0041]", message.content)
 
 
+@unhurried
 @given(st.text())
 def test_cleaning_keeps_what_people_can_see(text):
     cleaned = clean(text)
@@ -224,7 +228,7 @@ contexts = st.builds(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@unhurried
 @given(context=contexts, budget=st.integers(0, 3000))
 def test_the_prompt_stays_within_its_budget_and_the_cut_is_reported(context, budget):
     built = build_for(context, budget)
@@ -248,7 +252,7 @@ def test_the_prompt_stays_within_its_budget_and_the_cut_is_reported(context, bud
     }
 
 
-@settings(max_examples=60, deadline=None)
+@unhurried
 @given(context=contexts, budget=st.integers(0, 3000))
 def test_articles_and_history_are_cut_before_the_customer(context, budget):
     built = build_for(context, budget)
@@ -348,6 +352,7 @@ def wordpieces():
     return lambda text: len(tokenizer.encode(text, add_special_tokens=False).ids)
 
 
+@unhurried
 @given(text=st.text(), tokens=st.integers(-1, 60))
 def test_shortening_never_splits_what_people_see_as_one_character(text, tokens):
     short = shorten(text, tokens)
@@ -410,6 +415,7 @@ def test_records_are_ranked_by_what_they_share_with_the_question():
     assert rank_records("And when does it arrive?", records, "Your running shoes are on their way.")[0] == shoes
 
 
+@unhurried
 @given(st.lists(st.builds(Utterance, st.sampled_from(["customer", "staff"]), words)), words, st.integers(-5, 300))
 def test_a_summary_is_bounded_and_invents_nothing(dropped, summary, budget):
     rolled = roll(summary, dropped, budget)

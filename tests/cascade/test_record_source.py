@@ -12,7 +12,7 @@ from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cascade import record_source
@@ -302,6 +302,7 @@ records = st.lists(
 )
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(known=records, fetched=records)
 def test_an_older_record_never_covers_a_newer_one(known, fetched):
     merged = {(it.type, it.external_id): it for it in merge(known, fetched)}
