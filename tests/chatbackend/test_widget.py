@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import shutil
+from collections.abc import Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -12,7 +14,7 @@ from channels.routing import ProtocolTypeRouter, URLRouter
 from django.urls import path
 from playwright.async_api import Page, async_playwright, expect
 
-from accounts.models import Widget
+from accounts.models import Customer, Widget
 from accounts.tenancy import in_db, in_tenant
 from cascade.models import Feedback, Turn
 from cascade.providers import OpenAIProvider
@@ -53,18 +55,27 @@ async def chromium():
 
 
 @asynccontextmanager
-async def shop_page(shop, models, head: str = ""):
-    """The addresses of a page on the shop's own site, whose script comes from the chat's."""
+async def shop_page(shop, models, head: str = "", identities: Sequence[str] = ()):
+    """The address of a page on the shop's own site, whose script comes from the chat's.
+
+    With `identities`, the site has an address that gives one after the other.
+    """
+    key, left = shop.widget_key, iter(identities)
+    identity_url = 'data-identity-url="/identity"' if identities else ""
     engine = Engine({"openai": OpenAIProvider("key", models.base_url)}, ScriptedScorer({"good": 0.9, "well": 0.9}))
     door = URLRouter([path("ws/chat/", ChatConsumer.as_asgi(answer=answer_with(lambda: engine)))])
 
     async def site(scope, receive, send):
         port = scope["server"][1]
         html = f"""<!doctype html><html lang=en><title>Shop</title><h1>Shop</h1><script>{head}</script>
-            <script src="http://localhost:{port}/widget.js" data-key="{shop.widget_key}" defer></script>"""
-        is_script = scope["path"] == "/widget.js"
-        body = SCRIPT.read_bytes() if is_script else html.encode()
-        kind = b"text/javascript" if is_script else b"text/html"
+            <script src="http://localhost:{port}/widget.js" data-key="{key}" {identity_url} defer></script>"""
+        match scope["path"]:
+            case "/widget.js":
+                kind, body = b"text/javascript", SCRIPT.read_bytes()
+            case "/identity":
+                kind, body = b"application/json", json.dumps({"jwt": next(left)}).encode()
+            case _:
+                kind, body = b"text/html", html.encode()
         headers = [(b"content-type", kind), (b"content-security-policy", POLICY)]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": body})
@@ -158,6 +169,15 @@ async def test_a_signed_in_customer_then_another(chromium, alice, models):
         await ask(page, "Who am I?")
         await expect(log).to_contain_text("well, Bob")
         await expect(log).not_to_contain_text("Ada")
+
+
+async def test_an_identity_that_is_refused_is_asked_for_again(chromium, alice, models):
+    async with shop_page(alice, models, identities=["an.expired.one", await signed(alice, "ada")]) as address:
+        page = await chromium.new_page()
+        await open_by_keyboard(page, address)
+        await ask(page, "Where is my order?")
+        await expect(page.get_by_role("log")).to_contain_text(ANSWER, timeout=10_000)
+    assert [customer.external_id for customer in await in_db(rows)(alice, Customer)] == ["ada"]
 
 
 async def test_a_reply_is_stopped(chromium, alice, models):
