@@ -17,4 +17,4 @@ def engine() -> Engine:
         "openai": ADAPTERS["openai"](settings.OPENAI_API_KEY, settings.OPENAI_BASE_URL or None),
         "anthropic": ADAPTERS["anthropic"](settings.ANTHROPIC_API_KEY, settings.ANTHROPIC_BASE_URL or None),
     }
-    return Engine(providers, Scorer(settings.SCORER_WEIGHTS))
+    return Engine(providers, Scorer(settings.SCORER_WEIGHTS), score_seconds=settings.SCORER_DEADLINE_SECONDS)
