@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch.nn.functional import binary_cross_entropy_with_logits
+from torch.nn.functional import binary_cross_entropy_with_logits, softplus
 from transformers import DistilBertForSequenceClassification
 
 from cascade.scorer import model as network
@@ -32,6 +32,7 @@ class TrainingConfig:
     warm_up: float = 0.06  # of all steps
     weight_decay: float = 0.01
     pieces_a_step: int = 4_096
+    pair_weight: float = 1.0  # of the loss over pairs of a group, beside that over single answers
     own_record_each: int = 1  # swapped copies of a good row; 0: none
     seed: int = 7
     threads: int = 1
@@ -40,29 +41,38 @@ class TrainingConfig:
 @dataclass(frozen=True, slots=True)
 class Example:
     pieces: list[int]
-    target: float
+    target: float  # 1: good
+    group: str  # a good answer and the bad ones made from it
 
 
 def batches(found: Sequence[Example], config: TrainingConfig, epoch: int) -> list[list[Example]]:
-    """One epoch: shuffled, then texts of like length together."""
+    """One epoch: shuffled by group, then groups of like length together, so that pairs share a batch."""
     chance = random.Random(config.seed * 1_000 + epoch)  # noqa: S311
-    order = list(found)
+    groups: dict[str, list[Example]] = {}
+    for example in found:
+        groups.setdefault(example.group, []).append(example)
+    order = list(groups.values())
     chance.shuffle(order)
     made: list[list[Example]] = []
-    for start in range(0, len(order), 1_024):
-        made += _of_like_length(order[start : start + 1_024], config.pieces_a_step)
+    for start in range(0, len(order), 400):
+        made += _of_like_length(order[start : start + 400], config.pieces_a_step)
     chance.shuffle(made)
     return made
 
 
-def _of_like_length(found: list[Example], pieces: int) -> Iterator[list[Example]]:
+def _of_like_length(groups: list[list[Example]], pieces: int) -> Iterator[list[Example]]:
+    """Batches of whole groups, of at most about `pieces` pieces when padded."""
     batch: list[Example] = []
-    for example in sorted(found, key=lambda e: len(e.pieces)):
-        if batch and (len(batch) + 1) * len(example.pieces) > pieces:
+    for group in sorted(groups, key=_longest):
+        if batch and (len(batch) + len(group)) * _longest(group) > pieces:
             yield batch
             batch = []
-        batch.append(example)
+        batch += group
     yield batch
+
+
+def _longest(group: Sequence[Example]) -> int:
+    return max(len(example.pieces) for example in group)
 
 
 def fit(
@@ -86,7 +96,7 @@ def fit(
     for step, batch in enumerate(plan):
         if step < done:
             continue
-        average = 0.98 * average + 0.02 * _step(model, optimiser, batch)
+        average = 0.98 * average + 0.02 * _step(model, optimiser, batch, config.pair_weight)
         schedule.step()
         say(step + 1, len(plan), average)
         if (step + 1) % CHECKPOINT_EVERY == 0:
@@ -95,17 +105,30 @@ def fit(
 
 
 def _step(
-    model: DistilBertForSequenceClassification, optimiser: torch.optim.Optimizer, batch: Sequence[Example]
+    model: DistilBertForSequenceClassification,
+    optimiser: torch.optim.Optimizer,
+    batch: Sequence[Example],
+    pair_weight: float,
 ) -> float:
     ids, mask = network.batch_of([e.pieces for e in batch])
     with torch.autocast("cpu", torch.bfloat16):
         logits = model(input_ids=ids, attention_mask=mask).logits[:, 0]
-    loss = binary_cross_entropy_with_logits(logits.float(), torch.tensor([e.target for e in batch]))
-    loss.backward()
+    logits, targets = logits.float(), torch.tensor([e.target for e in batch])
+    loss = binary_cross_entropy_with_logits(logits, targets)
+    (loss + pair_weight * _pair_loss(logits, targets, [e.group for e in batch])).backward()
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     optimiser.step()
     optimiser.zero_grad(set_to_none=True)
     return float(loss.item())
+
+
+def _pair_loss(logits: torch.Tensor, targets: torch.Tensor, groups: Sequence[str]) -> torch.Tensor:
+    """Mean of -log P(good outranks bad) over the pairs of each group (Burges et al., RankNet, 2005); 0 without pairs."""
+    numbers = {group: number for number, group in enumerate(dict.fromkeys(groups))}
+    group = torch.tensor([numbers[name] for name in groups])
+    pairs = (group[:, None] == group[None, :]) & (targets[:, None] > targets[None, :])
+    margins = logits[:, None] - logits[None, :]
+    return softplus(-margins[pairs]).mean() if pairs.any() else logits.sum() * 0
 
 
 def _groups(model: DistilBertForSequenceClassification, config: TrainingConfig) -> list[dict[str, object]]:
@@ -125,6 +148,7 @@ def _rate(step: int, steps: int, warm_up: float) -> float:
 def _keep(path: Path, model: torch.nn.Module, optimiser: torch.optim.Optimizer, schedule: object, step: int) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     state = {"model": model.state_dict(), "optimiser": optimiser.state_dict(), "step": step}
+    state["random"] = torch.get_rng_state()
     torch.save({**state, "schedule": schedule.state_dict()}, path.with_suffix(".new"))  # type: ignore[attr-defined]
     path.with_suffix(".new").replace(path)
 
@@ -136,4 +160,5 @@ def _resume(path: Path, model: torch.nn.Module, optimiser: torch.optim.Optimizer
     model.load_state_dict(state["model"])
     optimiser.load_state_dict(state["optimiser"])
     schedule.load_state_dict(state["schedule"])  # type: ignore[attr-defined]
+    torch.set_rng_state(state["random"])
     return int(state["step"])

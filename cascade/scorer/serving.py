@@ -37,6 +37,7 @@ class Scorer:
         self.version = read(weights).version
         self.counts: Counter[str] = Counter()  # scored, timed_out, overloaded, not_a_number, crashed, killed, started
         self._waiting: dict[int, asyncio.Future[float]] = {}
+        self._inside = 0  # questions being answered or waiting for the child to be ready
         self._numbers = 0
         self._child: asyncio.subprocess.Process | None = None
         self._ready = asyncio.Event()
@@ -54,21 +55,18 @@ class Scorer:
             self._keeper.cancel()
             await asyncio.gather(self._keeper, return_exceptions=True)
             self._keeper = None
-        self._kill()
 
     async def score(self, context: Context, answer: str, *, deadline_seconds: float = 2.0) -> float | None:
         """The probability that the answer is good for this customer; None: not scored."""
-        if len(self._waiting) >= MOST_WAITING:
+        if self._inside >= MOST_WAITING:
             return self._not_scored("overloaded")
         self._keep()
-        self._numbers = self._numbers % 0xFFFFFFFF + 1
-        number, asked_at = self._numbers, time.monotonic()
-        reply = self._waiting[number] = asyncio.get_running_loop().create_future()
+        self._inside += 1
+        asked_at = time.monotonic()
         try:
             async with asyncio.timeout(deadline_seconds):
                 await self._ready.wait()
-                await self._send(pickle.dumps((number, context, answer)))
-                score: float = await reply
+                score = await self._ask(context, answer)
         except TimeoutError:
             if self._ready.is_set() and self._last_reply < asked_at:
                 self._kill()  # it answered nobody all this time: it hangs
@@ -78,7 +76,7 @@ class Scorer:
         except (pickle.PicklingError, TypeError, AttributeError, RecursionError):
             return self._not_scored("unreadable")
         finally:
-            self._waiting.pop(number, None)
+            self._inside -= 1
         if math.isnan(score):
             return self._not_scored("not_a_number")
         self.counts["scored"] += 1
@@ -89,12 +87,21 @@ class Scorer:
         log.warning("an answer was not scored: %s", mishap)
         return None
 
-    async def _send(self, frame: bytes) -> None:
+    async def _ask(self, context: Context, answer: str) -> float:
+        """Send one question and wait for its reply. Raises ConnectionError when the child ends first."""
         pipe = self._child.stdin if self._child else None
         if pipe is None:
             raise ConnectionError
-        pipe.write(len(frame).to_bytes(4, "little") + frame)
-        await pipe.drain()
+        self._numbers = self._numbers % 0xFFFFFFFF + 1
+        number = self._numbers
+        frame = pickle.dumps((number, context, answer))
+        reply = self._waiting[number] = asyncio.get_running_loop().create_future()
+        try:
+            pipe.write(len(frame).to_bytes(4, "little") + frame)
+            await pipe.drain()
+            return await reply
+        finally:
+            self._waiting.pop(number, None)
 
     # --- the child's life --------------------------------------------------------------------
 
@@ -112,7 +119,7 @@ class Scorer:
                 log.error("the scorer's process could not be started: %s", error)
             finally:
                 self._fail_waiting()
-                self._kill()
+                await self._bury()
             self.counts["crashed"] += 1
             pause = RESTART_PAUSE if time.monotonic() - lived > LONGEST_PAUSE else min(2 * pause, LONGEST_PAUSE)
             log.error("the scorer's process ended; starting it again in %.1f s", pause)
@@ -146,11 +153,18 @@ class Scorer:
                 reply.exception()  # read: a caller that is already gone must not be warned about
 
     def _kill(self) -> None:
-        child, self._child = self._child, None
         self._ready.clear()
-        if child and child.returncode is None:
+        if self._child and self._child.returncode is None:
             self.counts["killed"] += 1
-            child.kill()
+            self._child.kill()
+
+    async def _bury(self) -> None:
+        """Nothing of the child outlives this: neither the process nor its pipes."""
+        self._kill()
+        child, self._child = self._child, None
+        if child and child.stdin:
+            child.stdin.close()
+            await child.wait()
 
 
 def _environment() -> dict[str, str]:

@@ -87,7 +87,8 @@ def _figures(folder: Path, rows: Sequence[Row], *, blind: bool = False) -> dict[
     if not rows:
         return None
     found = evaluate(folder, rows, blind=blind)
-    return {**found.as_json(), "95 %": found.ranges}
+    ranges = {name: list(between) if between else None for name, between in found.ranges.items()}
+    return {**found.as_json(), "95 %": ranges}
 
 
 def _logit(probability: float) -> float:
@@ -105,7 +106,7 @@ def examples(rows: Sequence[Row], tokenizer: Tokenizer, config: TrainingConfig) 
     """The rows as the network reads them."""
     texts = (render(_as_learnt(row), row.answer, budget=config.budget) for row in rows)
     encoded = (network.encode(tokenizer, text, config.window) for text in texts)
-    return [Example(pieces, float(row.good)) for row, pieces in zip(rows, encoded, strict=True)]
+    return [Example(pieces, float(row.good), row.group_id) for row, pieces in zip(rows, encoded, strict=True)]
 
 
 def _as_learnt(row: Row) -> Context:

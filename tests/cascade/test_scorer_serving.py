@@ -1,0 +1,150 @@
+"""The scorer's own process: in time, many at once, and whatever befalls it ends in "not scored" and a fresh start."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from cascade.scorer import model as network
+from cascade.scorer import serving
+from cascade.scorer.manifest import UnfitWeights, read
+from cascade.scorer.serving import Scorer
+from cascade.scorer.text import render
+from tests.cascade.scorer_cast import ANNA, BEN, PAIRS, asks
+from tests.cascade.small_scorer import small_weights
+
+CONTEXT = asks(ANNA, "Where is my order?")
+PATIENT = 120.0  # seconds: on a busy machine
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory) -> Path:
+    return small_weights(tmp_path_factory.mktemp("weights"))
+
+
+@pytest.fixture(scope="module")
+def live(weights):
+    """A started scorer and the loop it lives in."""
+    with asyncio.Runner() as runner:
+        scorer = Scorer(weights)
+        runner.run(scorer.start())
+        yield scorer, runner.run
+        runner.run(scorer.close())
+
+
+def test_a_served_score_is_that_of_the_weights(weights, live):
+    scorer, run = live
+    manifest = read(weights)
+    model, tokenizer = network.load(weights)
+    texts = [render(asks(p.right, p.question), p.answer, budget=manifest.budget) for p in PAIRS]
+    logits = network.logits(model, [network.encode(tokenizer, text, manifest.window) for text in texts])
+
+    async def all_at_once():
+        asked = (scorer.score(asks(p.right, p.question), p.answer, deadline_seconds=PATIENT) for p in PAIRS)
+        return await asyncio.gather(*asked)
+
+    expected = [manifest.calibration.probability(x) for x in logits]
+    assert run(all_at_once()) == pytest.approx(expected, abs=0.02)
+
+
+def test_many_at_once_are_all_answered_and_too_many_are_not_scored(live):
+    scorer, run = live
+    before = scorer.counts["scored"]
+
+    async def flood():
+        many = range(serving.MOST_WAITING + 5)
+        return await asyncio.gather(*(scorer.score(CONTEXT, f"No. {n}", deadline_seconds=PATIENT) for n in many))
+
+    assert run(flood()).count(None) == scorer.counts["overloaded"] == 5
+    assert scorer.counts["scored"] - before == serving.MOST_WAITING
+
+
+def test_poison_does_not_stop_the_next_one(live):
+    scorer, run = live
+    for poison in ("x" * 65_536, "\ud800\udfff" * 400, "7" * 10_000, "\x00" * 9_000, ""):
+        run(scorer.score(asks(ANNA, poison), poison, deadline_seconds=PATIENT))
+    assert run(scorer.score(CONTEXT, "Hello.", deadline_seconds=PATIENT)) is not None
+    assert scorer.counts["started"] == 1
+
+
+def test_a_caller_who_gives_up_leaves_nothing_behind(live):
+    scorer, run = live
+
+    async def give_up():
+        asked = asyncio.create_task(scorer.score(CONTEXT, "Hello.", deadline_seconds=PATIENT))
+        await asyncio.sleep(0)
+        asked.cancel()
+        await asyncio.gather(asked, return_exceptions=True)
+        return await scorer.score(asks(BEN, "Where?"), "Hello.", deadline_seconds=PATIENT)
+
+    assert run(give_up()) is not None
+    assert not scorer._waiting
+    assert scorer._inside == 0
+
+
+def test_the_process_is_told_no_secrets(live):
+    os.environ["OPENAI_API_KEY"] = "sk-secret"
+    told = serving._environment()
+    del os.environ["OPENAI_API_KEY"]
+    environ = Path(f"/proc/{live[0]._child.pid}/environ").read_bytes()
+    assert "sk-secret" not in told.values()
+    assert {pair.split(b"=")[0].decode() for pair in environ.split(b"\0") if pair} <= set(told)
+
+
+def test_a_crash_or_a_hang_is_a_reject_in_time_and_a_fresh_start(weights):
+    async def struck():
+        scorer = Scorer(weights)
+        await scorer.start()
+        for blow in (signal.SIGKILL, signal.SIGSTOP):
+            os.kill(scorer._child.pid, blow)
+            asked_at = time.monotonic()
+            assert await scorer.score(CONTEXT, "Hello.", deadline_seconds=1.0) is None
+            assert time.monotonic() - asked_at < 2
+            assert await scorer.score(CONTEXT, "Hello.", deadline_seconds=PATIENT) is not None
+        await scorer.close()
+        return scorer.counts
+
+    counts = asyncio.run(struck())
+    assert counts["started"] == 3
+    assert counts["crashed"] >= 2
+
+
+def test_not_a_number_is_a_reject(tmp_path):
+    async def ask():
+        scorer = Scorer(small_weights(tmp_path, poisoned=True))
+        score = await scorer.score(CONTEXT, "Hello.", deadline_seconds=PATIENT)
+        await scorer.close()
+        return score, scorer.counts["not_a_number"]
+
+    assert asyncio.run(ask()) == (None, 1)
+
+
+def test_a_deadline_holds_even_while_the_process_starts(weights):
+    async def ask():
+        scorer = Scorer(weights)
+        asked_at = time.monotonic()
+        score = await scorer.score(CONTEXT, "Hello.", deadline_seconds=0.05)
+        took = time.monotonic() - asked_at
+        await scorer.close()
+        return score, took
+
+    score, took = asyncio.run(ask())
+    assert score is None
+    assert took < 1
+
+
+def test_unfit_weights_are_refused_at_once(tmp_path):
+    with pytest.raises(UnfitWeights, match="manifest"):
+        Scorer(tmp_path)
+
+
+def test_the_web_process_does_not_import_torch():
+    code = "import sys, cascade.scorer.serving; sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

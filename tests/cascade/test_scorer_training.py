@@ -1,0 +1,169 @@
+"""Training: the encoder is carried over exactly, the loop learns and resumes, the figures mean what they say."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import roc_auc_score
+from transformers import BertConfig, BertModel, DistilBertForSequenceClassification
+
+from cascade.scorer import calibration, fitting, manifest, measuring
+from cascade.scorer import model as network
+from cascade.scorer.counterfactuals import own_record_swaps
+from cascade.scorer.fitting import Example, TrainingConfig, fit
+from cascade.scorer.rows import read_rows, row_of
+from cascade.scorer.training import kept_for_measuring, train
+from tests.cascade.small_scorer import small_rows, small_weights
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory) -> Path:
+    return small_weights(tmp_path_factory.mktemp("weights"))
+
+
+def test_the_encoder_is_carried_over_exactly():
+    torch.manual_seed(1)
+    sizes = {"hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 96}
+    bert = BertModel(BertConfig(vocab_size=90, **sizes)).eval()
+    plain = network.config(vocab_size=90, dim=48, n_layers=2, n_heads=4, hidden_dim=96)
+    ours = DistilBertForSequenceClassification(plain).distilbert.eval()
+    renamed = network._as_distilbert(dict(bert.state_dict()))
+    ours.load_state_dict(renamed)
+    ids = torch.randint(0, 90, (3, 40))
+    with torch.no_grad():
+        difference = bert(ids).last_hidden_state - ours(ids).last_hidden_state
+    assert difference.abs().max() < 1e-5
+
+
+def test_other_bytes_than_the_pinned_encoder_are_refused(tmp_path):
+    (tmp_path / "model.safetensors").write_bytes(b"not the encoder")
+    with pytest.raises(network.WrongBytes, match="all-MiniLM"):
+        network.from_minilm(tmp_path)
+
+
+def coin_examples(count: int) -> list[Example]:
+    """Good ones hold the piece 2000, bad ones 3000."""
+    chance = random.Random(3)
+    goods = [chance.random() < 0.5 for _ in range(count)]
+    pieces = ([101, 1996, 2000 if good else 3000, 102] for good in goods)
+    return [Example(it, float(good), f"g{n // 2}") for n, (it, good) in enumerate(zip(pieces, goods, strict=True))]
+
+
+def test_the_loop_learns_and_goes_on_where_it_stopped(weights, tmp_path, monkeypatch):
+    config = TrainingConfig(epochs=2, learning_rate=3e-3, pieces_a_step=64)
+    found = coin_examples(400)
+    losses: list[float] = []
+    whole, _ = network.load(weights)
+    fit(whole, found, config, checkpoint=tmp_path / "none.pt", say=lambda step, steps, loss: losses.append(loss))
+    logits = network.logits(whole, [e.pieces for e in found])
+    assert (
+        measuring.area(
+            [x for x, e in zip(logits, found, strict=True) if e.target],
+            [x for x, e in zip(logits, found, strict=True) if not e.target],
+        )
+        > 0.99
+    )
+    assert losses[-1] < losses[0]
+
+    class Stopped(Exception):
+        pass
+
+    def stop_midway(step: int, steps: int, loss: float) -> None:
+        if step == steps // 2 + 3:
+            raise Stopped
+
+    again, _ = network.load(weights)
+    checkpoint = tmp_path / "checkpoint.pt"
+    monkeypatch.setattr(fitting, "CHECKPOINT_EVERY", 10)
+    with pytest.raises(Stopped):
+        fit(again, found, config, checkpoint=checkpoint, say=stop_midway)
+    resumed, _ = network.load(weights)
+    steps: list[int] = []
+    fit(resumed, found, config, checkpoint=checkpoint, say=lambda step, all_steps, loss: steps.append(step))
+    assert steps[0] > 1
+    assert network.logits(resumed, [found[0].pieces])[0] == pytest.approx(logits[0], abs=1e-4)
+
+
+def test_a_whole_run_writes_weights_that_can_be_served(weights, tmp_path):
+    data = tmp_path / "rows.jsonl"
+    data.write_text("\n".join(json.dumps(row) for row in small_rows()))
+    config = TrainingConfig(epochs=1, pieces_a_step=512)
+    written = train([data], weights, tmp_path / "out", config, say=lambda text: None)
+    assert manifest.read(tmp_path / "out") == written
+    assert set(written.metrics["all of validation"]["auc"]) == set(measuring.SLICES)
+    assert written.data["rows"] >= len(read_rows([data], "train"))
+    assert not (tmp_path / "out" / "checkpoint.pt").exists()
+
+
+def test_own_record_swaps_quote_only_the_customer():
+    rows = [row_of(row) for row in small_rows() if row["label"] == "good"]
+    swaps = list(own_record_swaps(rows, seed=1))
+    assert swaps
+    by_id = {row.id: row for row in rows}
+    for swap in swaps:
+        origin = by_id[swap.id.split("/")[0]]
+        new = set(swap.answer.split()) - set(origin.answer.split())
+        told = json.dumps([record.data for record in origin.context.customer.records])
+        numbers = [record.external_id for record in origin.context.customer.records]
+        assert not swap.good
+        assert swap.own_record
+        assert all(word.strip(".,$#").removesuffix(".0") in told + str(numbers) for word in new), new
+
+
+def test_customers_that_measure_give_no_swaps():
+    shares = [kept_for_measuring(row_of({**small_rows()[0], "user_id": f"u{n}"})) for n in range(500)]
+    assert 0.1 < sum(shares) / 500 < 0.2
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 6), st.booleans()), min_size=2, max_size=60))
+def test_the_auc_is_that_of_the_textbook(pairs):
+    scores, good = [s for s, _ in pairs], [g for _, g in pairs]
+    if len(set(good)) < 2:
+        return
+    ours = measuring.area([s for s, g in pairs if g], [s for s, g in pairs if not g])
+    assert ours == pytest.approx(roc_auc_score(good, scores))
+
+
+def test_every_slice_is_ranked_against_its_own_good_rows():
+    rows = [row_of(row) for row in small_rows()]
+    good, bad = measuring.slice_members(rows, "right_answer_wrong_user")
+    assert {rows[i].group_id for i in good} == {rows[i].group_id for i in bad}
+    assert measuring.areas(rows[:1], [0.5])["own_record"] is None
+
+
+def test_calibration_turns_logits_into_probabilities():
+    chance = np.random.default_rng(5)
+    truth = chance.normal(size=6_000)
+    good = chance.random(6_000) < 1 / (1 + np.exp(-(2 * truth - 1)))
+    fitted = calibration.fit(truth.tolist(), good.tolist())
+    assert fitted.scale == pytest.approx(2, abs=0.2)
+    assert fitted.shift == pytest.approx(-1, abs=0.2)
+    right = [fitted.probability(x) for x in truth]
+    assert calibration.expected_error(right, good.tolist()) < 0.03
+    assert calibration.expected_error([p / 2 for p in right], good.tolist()) > 0.1
+    assert math.isnan(fitted.probability(math.nan))
+
+
+@pytest.mark.parametrize("harm", ["no manifest", "other weights", "other rendering", "not json"])
+def test_weights_without_a_fitting_manifest_are_refused(harm, tmp_path):
+    folder = small_weights(tmp_path / "weights")
+    told = json.loads((folder / manifest.NAME).read_text())
+    if harm == "no manifest":
+        (folder / manifest.NAME).unlink()
+    elif harm == "not json":
+        (folder / manifest.NAME).write_text("{")
+    elif harm == "other rendering":
+        (folder / manifest.NAME).write_text(json.dumps({**told, "rendering": -1}))
+    else:
+        (folder / "model.safetensors").write_bytes(b"other")
+    with pytest.raises(manifest.UnfitWeights):
+        manifest.read(folder)

@@ -1,0 +1,81 @@
+"""The weights that ship fit their manifest, know a shop's right answer from its wrong one, and read the customer."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from django.core.management import call_command
+from django.core.management.base import CommandError
+
+from cascade.scorer import model as network
+from cascade.scorer.manifest import FILES, read
+from cascade.scorer.text import blanked, render
+from tests.cascade.scorer_cast import OWN_RECORD, PAIRS, asks
+from tests.cascade.small_scorer import small_rows
+
+SHIPPED = Path(network.__file__).parent / "weights"
+
+
+@pytest.fixture(scope="module")
+def score():
+    manifest = read(SHIPPED)
+    model, tokenizer = network.load(SHIPPED)
+
+    def of(*asked) -> list[float]:
+        texts = [render(context, answer, budget=manifest.budget) for context, answer in asked]
+        return network.logits(model, [network.encode(tokenizer, text, manifest.window) for text in texts])
+
+    return of
+
+
+def test_the_folder_is_small_whole_and_described():
+    manifest = read(SHIPPED)
+    assert sum((SHIPPED / name).stat().st_size for name in FILES) < 50_000_000
+    assert (SHIPPED / "MODEL_CARD.md").read_text().count(manifest.version) >= 1
+
+
+def test_the_figures_of_the_manifest_are_those_promised():
+    figures = read(SHIPPED).metrics
+    reported, blind = figures["all of validation"]["auc"], figures["reported half, blind"]["auc"]
+    assert reported["right_answer_wrong_user"] >= 0.97
+    assert reported["needs_policy"] >= 0.80
+    assert blind["right_answer_wrong_user"] == pytest.approx(0.5, abs=0.03)
+
+
+@pytest.mark.parametrize("pair", PAIRS, ids=lambda pair: pair.answer)
+def test_an_answer_scores_higher_for_the_customer_it_is_true_of(score, pair):
+    right, wrong = score((asks(pair.right, pair.question), pair.answer), (asks(pair.wrong, pair.question), pair.answer))
+    assert right > wrong
+
+
+@pytest.mark.parametrize(("who", "question", "right", "wrong"), OWN_RECORD, ids=lambda value: str(value)[:30])
+def test_the_customers_own_other_order_is_not_good_enough(score, who, question, right, wrong):
+    good, bad = score((asks(who, question), right), (asks(who, question), wrong))
+    assert good > bad
+
+
+def test_blind_it_cannot_tell_whose_answer_it_is(score):
+    for pair in PAIRS:
+        right = blanked(asks(pair.right, pair.question)), pair.answer
+        wrong = blanked(asks(pair.wrong, pair.question)), pair.answer
+        assert len(set(score(right, wrong))) == 1
+
+
+def test_the_command_prints_one_object_with_every_slice(tmp_path, capsys):
+    data = tmp_path / "rows.jsonl"
+    data.write_text("\n".join(json.dumps(row) for row in small_rows()))
+    call_command("evaluate_scorer", data=[data], split="train", weights=SHIPPED, json=True)
+    found = json.loads(capsys.readouterr().out)
+    assert found["rows"] == 40
+    assert set(found) == {"rows", "auc", "ece", "weights"}
+    assert found["auc"]["needs_lookup"] > 0.9
+    assert found["auc"]["own_record"] is None
+
+
+def test_the_command_says_which_line_is_no_row(tmp_path):
+    data = tmp_path / "rows.jsonl"
+    data.write_text('{"id": 1}\n')
+    with pytest.raises(CommandError, match="line 1"):
+        call_command("evaluate_scorer", data=[data], weights=SHIPPED)
