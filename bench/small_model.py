@@ -105,15 +105,16 @@ async def ask(model: str, prompt: Prompt) -> tuple[str, float]:
     return text.strip(), time.monotonic() - began
 
 
-async def answers(models: list[str], today: shop.Shop) -> list[Answer]:
+async def answers(models: list[str], use: str, today: shop.Shop) -> list[Answer]:
     """Asks what was not asked before; scores everything, where there are weights."""
     now = datetime.now(UTC)
     kept = _read()
+    asked = [question for question in questions() if question.use == use]
     scorer = Scorer(WEIGHTS) if WEIGHTS.exists() else None
     instructions = Instructions(today.chatbot["name"], today.chatbot["instructions"], today.chatbot["tone"])
     result = []
     for model in models:
-        for question in questions():
+        for question in asked:
             built = build(context_of(question, today, now), instructions, input_token_budget=2500)
             key = (model, question.customer, question.asks, built.prompt.messages[0].content)
             if key not in kept:
@@ -160,8 +161,7 @@ def main() -> None:
     parser.add_argument("--show", action="store_true", help="every answer")
     options = parser.parse_args()
     today = shop.load(datetime.now(UTC).date())
-    found = asyncio.run(answers(options.models, today))
-    found = [answer for answer in found if answer.question.use == options.use]
+    found = asyncio.run(answers(options.models, options.use, today))
     if options.show:
         for answer in sorted(found, key=lambda answer: (answer.question.asks, answer.question.customer)):
             score = "none" if answer.score is None else f"{answer.score:.3f}"

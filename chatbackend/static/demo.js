@@ -58,7 +58,7 @@ function lines(asked, turn) {
   const untried = turn.tiers.filter((model) => !tried.has(model));
   const list = make("ol", "", ...turn.attempts.map(attempt), ...untried.map(spared));
   const rows = [make("p", "asked", `“${asked.question}”`), make("p", "by", `asked by ${name}, ${plan}`), list];
-  rows.push(row("total", `Charged for this answer (${turn.state})`, `$${turn.cost}`));
+  rows.push(row("total", "Charged for this question", `$${turn.cost}`));
   rows.push(row("balance", "Balance left", `$${turn.balance}`));
   for (const note of notes(turn)) rows.push(make("p", "note", note));
   return rows;
@@ -97,9 +97,9 @@ function spared(model) {
   return make("li", "untried", make("div", "row", make("span", "", model), make("span", "", "not needed")));
 }
 
-function notes({ context, problem }) {
+function notes({ context, state, problem }) {
   const told = [];
-  if (problem) told.push(`Why: ${problem.replaceAll("_", " ")}.`);
+  if (state !== "Answered") told.push(`The question was ${state.toLowerCase()}${problem ? `: ${problem.replaceAll("_", " ")}` : ""}.`);
   if (context.source_error) told.push(`The shop's records could not be asked (${context.source_error}); the last known were used.`);
   for (const record of context.stale ?? []) told.push(`${record.type} ${record.external_id} is as of ${record.as_of}.`);
   const cut = (context.dropped_records?.length ?? 0) + (context.dropped_passages?.length ?? 0) + (context.dropped_history ?? 0);
