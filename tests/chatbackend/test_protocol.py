@@ -20,7 +20,7 @@ spoken = texts.filter(str.strip)
 DATA = {
     "auth": st.fixed_dictionaries({"widget_key": ids}, optional={"jwt": st.none() | ids, "visitor": st.none() | ids}),
     "message.send": st.fixed_dictionaries({"text": spoken}),
-    "stream.cancel": st.just({}),
+    "stream.cancel": st.builds(dict),
     "session.resume": st.fixed_dictionaries({"last_seq": st.integers(0, protocol.SAFE_INTEGER)}),
     "history.list": st.fixed_dictionaries(
         {}, optional={"before_seq": st.none() | st.integers(1, protocol.SAFE_INTEGER), "limit": st.integers(1, 100)}
@@ -28,7 +28,7 @@ DATA = {
     "feedback.set": st.fixed_dictionaries(
         {"message_id": st.uuids().map(str), "rating": st.sampled_from([-1, 1])}, optional={"comment": texts}
     ),
-    "ping": st.just({}),
+    "ping": st.builds(dict),
 }
 
 
