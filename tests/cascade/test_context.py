@@ -79,11 +79,25 @@ def test_any_json_value_is_written_so_that_it_can_be_read(value, written):
 def test_what_is_the_same_for_everybody_comes_first():
     """So that a provider's prompt cache keeps rules and articles from one customer to the next."""
     articles = (Passage("a", "Returns", "30 days."), Passage("b", "Shipping", "3 days."))
-    one = told(build_for(ask("Where is it?", order("A-1", status="shipped"), passages=articles)))
-    other = Context(Customer("bob", True, None, {"name": "Bob"}), "Can I return it?", NOW, passages=articles)
-    shared = len("\n".join(one.splitlines()[: one.splitlines().index("<customer>")]))
-    assert told(build_for(other))[:shared] == one[:shared]
-    assert "3 days." in one[:shared]
+    one = told(build_for(ask("How do returns work?", order("A-1", status="shipped"), passages=articles)))
+    other = Context(
+        Customer("bob", True, None, {"name": "Bob"}), "May I have a word on returns?", NOW, passages=articles
+    )
+    shared = one[: one.index("\n<customer>\n")]
+    assert told(build_for(other)).startswith(shared)
+    assert "30 days." in shared
+
+
+def test_only_articles_that_may_help_are_shown():
+    articles = tuple(Passage(f"x{n}", f"Gift cards {n}", "Any amount.") for n in range(9))
+    returns, orders = (
+        Passage("r", "Returning a lamp", "Within 30 days."),
+        Passage("s", "Lamps we sell", "Returning it?"),
+    )
+    asked = {"passages": (*articles[:5], orders, *articles[5:], returns)}
+    assert build_for(ask("Can I return my lamp?", **asked)).context.passages == (orders, returns)
+    assert len(build_for(ask("Can I use gift cards?", **asked)).context.passages) == 4
+    assert len(build_for(ask("Wo ist mein Paket?", **asked)).context.passages) == 11  # no word in common: all that fit
 
 
 def test_a_conversation_alternates_and_begins_with_the_customer():
@@ -242,7 +256,8 @@ def test_the_prompt_stays_within_its_budget_and_the_cut_is_reported(context, bud
     assert clean(context.question) in built.prompt.messages[-1].content  # never cut
     # What was dropped and what is shown make up the whole.
     assert len(report.dropped_records) + len(shown.customer.records) == len(context.customer.records)
-    assert len(report.dropped_passages) + len(shown.passages) == len(context.passages)
+    assert not set(report.dropped_passages) & {passage.source_id for passage in shown.passages}
+    assert [it for it in context.passages if it in shown.passages] == list(shown.passages)  # in the tenant's order
     assert shown.history == context.history[report.dropped_history :]
     assert report.dropped_summary == (bool(context.summary) and not shown.summary)
     for record in shown.customer.records:
