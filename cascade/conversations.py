@@ -116,7 +116,9 @@ def view(conversation: Conversation) -> ConversationView:
 
 
 def _conversation(caller: Caller, conversation_id: UUID | None) -> Conversation:
-    chatbot = Chatbot.objects.get(widget_id=caller.widget_id)
+    chatbot = Chatbot.objects.filter(widget_id=caller.widget_id).first()
+    if chatbot is None:
+        raise NotFound("chatbot")
     own = Conversation.objects.filter(chatbot=chatbot, customer_id=caller.customer_id)
     if conversation_id is not None:
         found = own.filter(id=conversation_id).first()
@@ -178,11 +180,13 @@ def open_turn(caller: Caller, conversation_id: UUID | None, client_id: str, text
     """Put the customer's message on record, once, and gather what an answer may rest on.
 
     Raises NotFound, Refused("idempotency_conflict": the id was used for another text;
-    "busy": a turn of this conversation is running; "no_strategy" and its like).
+    "busy": a turn of this conversation is running; "conversation_closed"; "no_strategy" and its like).
     """
     body_hash = hashlib.sha256(text.encode()).hexdigest()
     with in_tenant(caller.tenant_id):
         conversation = _conversation(caller, conversation_id)
+        if conversation.state == Conversation.State.CLOSED:
+            raise Refused("conversation_closed", "this conversation is closed; begin a new one")
         try:
             with transaction.atomic():
                 return _begin(caller, conversation, client_id, text, body_hash, process_key)

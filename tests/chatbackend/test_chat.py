@@ -140,6 +140,20 @@ async def test_anothers_conversation_is_not_found(models, alice):
     assert problems(frames) == ["not_found"]
 
 
+async def test_a_closed_conversation_takes_no_message(models, alice):
+    caller = await in_db(alice.caller)()
+    first = await ask(caller, engine=engine(models))
+    await in_db(close_conversation)(alice)
+    again = await ask(caller, engine=engine(models), conversation_id=first[0].conversation_id)
+    assert problems(again) == ["conversation_closed"]
+    assert (await ask(caller, engine=engine(models)))[0].conversation_id != first[0].conversation_id
+
+
+def close_conversation(shop):
+    with in_tenant(shop.tenant_id):
+        Conversation.objects.update(state=Conversation.State.CLOSED)
+
+
 async def test_without_funds_no_model_is_asked_and_the_question_stays(models):
     shop = await in_db(open_shop)("poor", models.base_url, funds="0.000001")
     frames = await ask(await in_db(shop.caller)(), engine=engine(models))
