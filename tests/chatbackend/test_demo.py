@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import subprocess
 import sys
 import time
 from datetime import UTC, date, datetime, timedelta
-from decimal import Decimal
 from io import StringIO
 
 import pytest
@@ -25,14 +23,12 @@ from accounts.sealing import unseal
 from accounts.tenancy import in_tenant
 from cascade.context import Instructions, build
 from cascade.models import Article, CascadeStrategy, Chatbot, Conversation, ModelCall, Price, Turn
-from cascade.price_list import Offer, Rates, offers
+from cascade.price_list import offers
 from cascade.record_source import signature
 from cascade.values import Context, Passage, Record
 from cascade.values import Customer as CustomerValue
 from chatbackend.demo import seeding, shop, tiers
-from chatbackend.demo.warming import warm
 from tests.cast import open_shop
-from tests.model_server import ModelServer, Reply
 
 TODAY = date(2026, 11, 22)
 
@@ -79,28 +75,6 @@ def test_a_provider_whose_key_is_set_joins_as_a_dearer_tier(settings):
     settings.ANTHROPIC_API_KEY = "a key"
     joined = [tier["model"] for tier in tiers.tiers(datetime.now(UTC)) if tier["model"] not in local]
     assert joined == ["anthropic/claude-haiku-5-5", "anthropic/claude-sonnet-5-5"]
-
-
-async def test_a_model_is_warmed_with_what_every_customers_prompt_begins_with():
-    with ModelServer() as server:
-        server.script("m", Reply("."))
-        offer = Offer("m", "openai", "m", server.base_url, Rates(Decimal(1), Decimal(1), None, None, ""))
-        await warm(offer, 2500)
-        warmed = server.calls[0].body["messages"][0]["content"]
-    told, now = shop.load(datetime.now(UTC).date()), datetime.now(UTC)
-    articles = sorted(told.articles, key=lambda article: article.slug)
-    context = Context(CustomerValue("amira"), "Where?", now, passages=tuple(
-        Passage(article.slug, article.title, article.body) for article in articles))  # fmt: skip
-    asked = build(context, Instructions(told.chatbot["name"], told.chatbot["instructions"], told.chatbot["tone"]),
-                  input_token_budget=2500).prompt.messages[0].content  # fmt: skip
-    shared = asked[: asked.index("</articles>")]
-    assert len(shared) > 3000
-    assert warmed.startswith(shared)
-
-
-async def test_a_model_that_is_not_there_is_not_waited_for():
-    nowhere = Offer("m", "openai", "m", "http://127.0.0.1:9/v1", Rates(Decimal(1), Decimal(1), None, None, ""))
-    await asyncio.wait_for(warm(nowhere, 2500), 10)
 
 
 # --- seeding ----------------------------------------------------------------------------------

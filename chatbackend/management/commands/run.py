@@ -21,7 +21,6 @@ from django.utils import timezone
 from cascade.local_models import catalogue
 from chatbackend import embedded_postgres
 from chatbackend.demo import seeding, tiers
-from chatbackend.demo.warming import warm
 from chatbackend.supervision import Child, answers, asked_to_stop
 
 READY_SECONDS = 180.0
@@ -97,8 +96,6 @@ class Command(BaseCommand):
         for offer in models:
             if not await answers(f"{offer.base_url}/models", READY_SECONDS):
                 self.say(f"{offer.name} does not answer: the cascade goes on without it")
-        warming = asyncio.gather(*(warm(offer, settings.PROMPT_TOKEN_BUDGET) for offer in models))
-        running.callback(warming.cancel)
         self.say("5/5 starting worker and web (5 s)")
         self.child(running, "worker", manage("procrastinate", "worker"), patience=15)
         self.child(running, "web", web(settings.WEB_PORT), patience=WEB_DRAIN_SECONDS)
