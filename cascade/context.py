@@ -33,7 +33,6 @@ __all__ = [
 _MESSAGE_TOKENS = 6  # what a chat template adds to each message, at most
 _SECTION_TOKENS = 40  # what delimits articles and the earlier talk, at most
 _FIRST_RECORDS, _FIRST_UTTERANCES, _FIRST_PASSAGES = 6, 2, 2  # shown before more of the others
-_MOST_PASSAGES = 4  # small models lose the thread in more, and every tier pays for them
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +72,7 @@ class CutReport:
     input_tokens: int  # of the prompt as built; above the budget only when `over_budget`
     over_budget: bool = False  # rules and question alone are larger than the budget
     dropped_records: tuple[Named, ...] = ()
-    dropped_passages: tuple[str, ...] = ()  # source ids of articles that were wanted (`_chosen_passages`)
+    dropped_passages: tuple[str, ...] = ()  # source ids
     dropped_history: int = 0  # the oldest so many utterances
     dropped_summary: bool = False
     shortened: tuple[str, ...] = ()  # "profile", "order A-1", "article returns", "message"
@@ -117,7 +116,7 @@ def build(
         over_budget=room < 0,
         dropped_records=dropped,
         dropped_passages=tuple(
-            context.passages[i].source_id for i in _chosen_passages(context) if ("passage", i) not in kept
+            passage.source_id for i, passage in enumerate(context.passages) if ("passage", i) not in kept
         ),
         dropped_history=len(context.history) - len(shown.history),
         dropped_summary=bool(context.summary) and not shown.summary,
@@ -201,7 +200,8 @@ def _by_importance(context: Context, stale: dict[int, StaleRecord], budget: int)
             yield piece("passage", i, f"article {passage.source_id}", text)
 
     by_record = record_order(context.question, context.customer.records, _recent(context))
-    by_passage = _chosen_passages(context)
+    scores = _passage_relevance(context)
+    by_passage = sorted(range(len(scores)), key=lambda i: -scores[i])
     newest = range(len(context.history) - 1, -1, -1)
     if context.customer.attributes:
         yield piece("profile", 0, "profile", facts(context.customer.attributes, context.now))
@@ -227,14 +227,6 @@ def _take(pieces: Iterator[_Piece], room: int) -> dict[tuple[_Kind, int], _Piece
 
 def _recent(context: Context) -> str:
     return " ".join(utterance.text for utterance in context.history[-2:])
-
-
-def _chosen_passages(context: Context) -> list[int]:
-    """The places of the passages that share most with the question; of all, in their order, where none shares anything
-    (another language, perhaps)."""
-    scores = _passage_relevance(context)
-    related = sorted((i for i, score in enumerate(scores) if score), key=lambda i: -scores[i])
-    return related[:_MOST_PASSAGES] or list(range(len(scores)))
 
 
 def _passage_relevance(context: Context) -> list[float]:
