@@ -31,7 +31,8 @@ import httpx
 from cascade.values import Record
 
 _MOST_RECORDS = 100
-_LONGEST_TYPE, _LONGEST_ID = 64, 200  # characters
+_LONGEST_TYPE, _LONGEST_ID = 40, 200  # characters: what `accounts.CustomerRecord` holds
+_DEEPEST = 32  # levels of nesting; what copies a value later recurses
 _CLOCK_SKEW = timedelta(minutes=5)
 _SPECIAL = (  # not private to Python 3.11, yet not on the internet
     IPv4Network("192.0.0.0/24"),  # protocol assignments
@@ -273,17 +274,20 @@ def _is_name(value: Any, longest: int) -> bool:
 
 
 def _texts(value: Any) -> Iterator[str]:
-    """All texts in a JSON value, keys included."""
-    open_values = [value]
+    """All texts in a JSON value, keys included. Raises RecordSourceError where it is nested too deep."""
+    open_values = [(value, 0)]
     while open_values:
-        match open_values.pop():
+        value, depth = open_values.pop()
+        if depth > _DEEPEST:
+            _malformed("nested too deep")
+        match value:
             case str() as text:
                 yield text
             case dict() as inner:
                 yield from inner
-                open_values.extend(inner.values())
+                open_values.extend((item, depth + 1) for item in inner.values())
             case list() as inner:
-                open_values.extend(inner)
+                open_values.extend((item, depth + 1) for item in inner)
 
 
 def _is_storable(text: str) -> bool:

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from accounts.models import CustomerRecord
 from cascade import record_source
 from cascade.record_source import RecordSource, RecordSourceError, fetch, merge, signature
 from cascade.values import Record
@@ -161,7 +162,7 @@ async def test_another_customers_records_are_refused(lie):
             for wrong in (
                 {"type": ""},
                 {"type": 7},
-                {"type": "x" * 65},
+                {"type": "x" * 41},
                 {"external_id": 4711},
                 {"external_id": "x" * 201},
                 {"data": []},
@@ -170,6 +171,8 @@ async def test_another_customers_records_are_refused(lie):
                 {"data": {"a": ["\x00"]}},
                 {"data": {"\x00": 1}},
                 {"data": {"a": {"b": "\ud800"}}},
+                {"data": {"a": [{"\udfff": 1}]}},
+                {"type": "\ud800"},
                 {"external_id": "A\x00"},
                 {"as_of": "2026-01-01T00:00:00"},
                 {"as_of": 1700000000},
@@ -185,6 +188,24 @@ async def test_another_customers_records_are_refused(lie):
 async def test_what_is_not_a_list_of_records_is_refused(body):
     with RecordServer(Answer([body])) as server:
         assert await code_of(server) == "malformed"
+
+
+async def test_data_that_is_nested_too_deep_to_be_copied_is_refused():
+    deep = record(data={"a": "DEEP"})
+    body = json.dumps({"records": [deep]}).replace('"DEEP"', "[" * 600 + "]" * 600).encode()
+    with RecordServer(Answer([body])) as server:
+        assert await code_of(server) == "malformed"
+
+
+async def test_a_record_may_be_as_long_as_its_columns_and_no_longer():
+    longest = {name: CustomerRecord._meta.get_field(name).max_length for name in ("type", "external_id")}
+    fitting = {name: "x" * length for name, length in longest.items()}
+    with RecordServer([record(**fitting)]) as server:
+        (fresh,) = await fetch(server.source(), "ann", "?")
+    assert (fresh.type, fresh.external_id) == (fitting["type"], fitting["external_id"])
+    for name in longest:
+        with RecordServer([record(**{**fitting, name: fitting[name] + "x"})]) as server:
+            assert await code_of(server) == "malformed"
 
 
 async def test_a_clock_a_little_ahead_is_forgiven():
