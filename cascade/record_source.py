@@ -2,8 +2,9 @@
 
 The address is a tenant's word, so it is not trusted: it is resolved once, every address it resolves to must be public,
 and the connection goes to the very address that was checked, under the certificate of the name. The answer is not
-trusted either: it is small, strict, and about the customer that was asked. Remembering records for a while, and using
-the last known ones when this fails, is the caller's.
+trusted either: it is small, strict, and about the customer that was asked. A look-up that hangs cannot be ended, only
+left: one host has one at a time, so that it keeps others waiting only where many hosts hang at once. Remembering
+records for a while, and using the last known ones when this fails, is the caller's.
 """
 
 from __future__ import annotations
@@ -18,11 +19,12 @@ import socket
 import ssl
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from threading import Thread
 from typing import Any, NoReturn
 from uuid import uuid4
 
@@ -39,7 +41,7 @@ _SPECIAL = (  # not private to Python 3.11, yet not on the internet
     IPv4Network("168.63.129.16/32"),  # a cloud's metadata
 )
 _GLOBAL_UNICAST = IPv6Network("2000::/3")  # leaves out mapped, translated (NAT64), local and multicast addresses
-_RESOLVERS = ThreadPoolExecutor(4, thread_name_prefix="record-source-dns")  # a hanging resolver blocks nobody else
+_MOST_LOOK_UPS = 32  # of names, at once: each takes a thread until the name server answers or is given up
 
 _Address = IPv4Address | IPv6Address
 
@@ -113,12 +115,20 @@ def _url(source: RecordSource) -> httpx.URL:
     return url
 
 
+@dataclass(frozen=True, slots=True)
+class _LookUp:
+    began: float  # monotonic seconds
+    found: Future[list[_Address]]
+
+
+_LOOK_UPS: dict[str, _LookUp] = {}  # under way, by host
+
+
 async def _addresses(source: RecordSource, url: httpx.URL) -> list[_Address]:
     """What the host resolves to, now and for this exchange. One bad address refuses them all."""
-    loop = asyncio.get_running_loop()
     host, port = url.raw_host.decode(), url.port or {"https": 443, "http": 80}[url.scheme]
     try:
-        found = await loop.run_in_executor(_RESOLVERS, _resolve, host, port)
+        found = await _look_up(host, port, source.deadline_seconds)
     except (OSError, UnicodeError) as error:
         raise RecordSourceError("unreachable", "the name does not resolve") from error
     for address in found:
@@ -128,6 +138,34 @@ async def _addresses(source: RecordSource, url: httpx.URL) -> list[_Address]:
         if public and url.scheme == "http":
             raise RecordSourceError("refused_address", "http is for private addresses only")
     return found
+
+
+async def _look_up(host: str, port: int, patience_seconds: float) -> list[_Address]:
+    """Joins the look-up of this host that is under way; one that has taken too long already is not waited for."""
+    under_way = _LOOK_UPS.get(host) or _begin(host, port)
+    if time.monotonic() - under_way.began >= patience_seconds:
+        raise RecordSourceError("timeout", "an earlier look-up of the name hangs")
+    return await asyncio.wrap_future(under_way.found)
+
+
+def _begin(host: str, port: int) -> _LookUp:
+    if len(_LOOK_UPS) >= _MOST_LOOK_UPS:
+        raise RecordSourceError("unreachable", "too many names are being looked up")
+    found: Future[list[_Address]] = Future()
+    found.set_running_or_notify_cancel()  # whoever stops waiting does not cancel it for the others
+    found.add_done_callback(lambda _: _LOOK_UPS.pop(host))
+    look_up = _LOOK_UPS[host] = _LookUp(time.monotonic(), found)
+    Thread(target=_resolve_into, args=(found, host, port), name="record-source-dns", daemon=True).start()
+    return look_up
+
+
+def _resolve_into(found: Future[list[_Address]], host: str, port: int) -> None:
+    try:
+        addresses = _resolve(host, port)
+    except Exception as error:
+        found.set_exception(error)
+    else:
+        found.set_result(addresses)
 
 
 def _resolve(host: str, port: int) -> list[_Address]:

@@ -6,6 +6,7 @@ import gzip
 import json
 import socket
 import sys
+import threading
 import time
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
@@ -81,6 +82,64 @@ async def test_a_hanging_name_server_costs_no_more_than_the_deadline(monkeypatch
     with pytest.raises(RecordSourceError) as caught:
         await fetch(RecordSource("https://slow.example/", SECRET, deadline_seconds=0.2), "ann", "?")
     assert caught.value.code == "timeout"
+
+
+@pytest.fixture
+def resolver(monkeypatch):
+    """Names at `hanging` are not resolved before the test is over, `slow` takes a moment; all others are loopback."""
+    asked, over = [], threading.Event()
+
+    def resolve(host, port):
+        asked.append(host)
+        if "hanging" in host:
+            over.wait(30)
+        elif "slow" in host:
+            time.sleep(0.3)
+        return [ip_address("127.0.0.1")]
+
+    monkeypatch.setattr(record_source, "_resolve", resolve)
+    yield asked
+    over.set()
+    while record_source._LOOK_UPS:  # the next test finds none
+        time.sleep(0.01)
+
+
+async def asked_of(host, **changes) -> str:
+    with pytest.raises(RecordSourceError) as caught:
+        await fetch(RecordSource(f"https://{host}/", SECRET, **{"deadline_seconds": 0.2, **changes}), "ann", "?")
+    return caught.value.code
+
+
+async def test_a_tenant_whose_name_server_hangs_keeps_nobody_else_waiting(resolver):
+    for _ in range(8):
+        assert await asked_of("hanging.example") == "timeout"
+    assert resolver == ["hanging.example"]
+    with RecordServer([record()]) as server:
+        assert len(await fetch(server.source("fast.example"), "ann", "?")) == 1
+
+
+async def test_a_name_whose_look_up_hangs_fails_at_once(resolver):
+    assert await asked_of("hanging.example") == "timeout"
+    began = time.monotonic()
+    assert await asked_of("hanging.example") == "timeout"
+    assert time.monotonic() - began < 0.1
+
+
+async def test_turns_that_ask_the_same_name_at_the_same_time_look_it_up_once(resolver):
+    with RecordServer([record()]) as server:
+        impatient = asyncio.create_task(asked_of("slow.example"))
+        answers = await asyncio.gather(*(fetch(server.source("slow.example"), "ann", "?") for _ in range(5)))
+    assert [len(records) for records in answers] == [1] * 5
+    assert await impatient == "timeout"  # who gives up takes nobody along
+    assert resolver == ["slow.example"]
+
+
+async def test_no_more_names_are_looked_up_at_once_than_a_process_bears(resolver):
+    most = record_source._MOST_LOOK_UPS
+    hosts = [f"hanging-{i}.example" for i in range(most)]
+    await asyncio.gather(*map(asked_of, hosts))
+    assert await asked_of("fast.example") == "unreachable"
+    assert sorted(resolver) == sorted(hosts)
 
 
 async def test_being_cancelled_is_not_taken_for_a_timeout():
