@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from django.contrib.auth.models import AbstractUser
 from django.contrib.postgres.fields import ArrayField
+from django.core.exceptions import ValidationError
 from django.db import models
 from django.db.models import F, Q
 from django.db.models.functions import Now
 from uuid_utils.compat import uuid7
+
+from accounts import origins
 
 
 class User(AbstractUser):
@@ -79,6 +82,14 @@ class ApiKey(TenantRow):
         return f"{self.name} ({self.prefix}…)"
 
 
+def check_origins(allowed: list[str]) -> None:
+    """For forms: what `origins.check_allowed` says."""
+    try:
+        origins.check_allowed(allowed)
+    except ValueError as error:
+        raise ValidationError(str(error)) from None
+
+
 class Widget(TenantRow):
     """The chat widget on a tenant's site: its public key, where it may stand, how customers are known."""
 
@@ -88,7 +99,7 @@ class Widget(TenantRow):
         REQUIRED = "required", "signed customers only"
 
     public_key = models.CharField(max_length=40, unique=True)
-    allowed_origins = ArrayField(models.CharField(max_length=255), default=list, blank=True)
+    allowed_origins = ArrayField(models.CharField(max_length=255), default=list, blank=True, validators=[check_origins])
     identity = models.CharField(max_length=10, choices=Identity, default=Identity.OPTIONAL)
 
     def __str__(self) -> str:

@@ -18,6 +18,7 @@ import pytest
 from cryptography.fernet import Fernet
 from cryptography.hazmat.primitives.asymmetric import rsa
 from django.core import signing
+from django.core.exceptions import ValidationError
 from django.db import connections
 from django.utils import timezone
 from hypothesis import given
@@ -26,7 +27,7 @@ from hypothesis import strategies as st
 from accounts import auth
 from accounts.auth import InvalidApiKey, UnknownWidget, WidgetDoor
 from accounts.identity import IdentityRefused, read_identity, write_identity
-from accounts.models import ApiKey, Customer, WidgetSecret
+from accounts.models import ApiKey, Customer, Widget, WidgetSecret
 from accounts.tenancy import in_tenant
 from accounts.tenants import create_tenant
 
@@ -456,6 +457,10 @@ def test_where_identity_is_off_everybody_is_a_visitor(alice):
 def test_a_widget_is_not_made_for_what_is_no_origin(alice, origin):
     with pytest.raises(ValueError, match=r"origin|domain"):
         auth.create_widget(alice.tenant_id, [origin])
+    with pytest.raises(ValidationError, match=r"origin|domain"):  # what the admin page says
+        Widget(tenant_id=alice.tenant_id, public_key=AUDIENCE, allowed_origins=[origin]).clean_fields(
+            exclude=["tenant"]
+        )
 
 
 # --- programs -----------------------------------------------------------------------------------
