@@ -7,7 +7,8 @@ TESTS_INSTALLED := .venv/.installed-for-tests
 TEST_MODEL := smollm2-135m-instruct
 
 # For commands that need no database: none is made for them.
-WITHOUT_DATABASE := DATABASE_URL=postgres://none@127.0.0.1/none SECRET_KEY=none SECRET_SEALING_KEYS=none
+WITHOUT_DATABASE := DATABASE_URL=postgres://none@127.0.0.1/none DATABASE_OWNER_URL=postgres://none@127.0.0.1/none \
+	SECRET_KEY=none SECRET_SEALING_KEYS=none
 
 .DEFAULT_GOAL := help
 .PHONY: help run test lint bench chromium

@@ -8,6 +8,7 @@ without naming a tenant.
 from __future__ import annotations
 
 from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
 from django.db.migrations import RunPython, RunSQL
 from django.db.migrations.operations.base import Operation
 
@@ -42,12 +43,18 @@ def append_only(table: str) -> RunSQL:
 
 
 def for_app(sql: str) -> Operation:
-    """Run `sql` with {app} replaced by the app role's quoted name."""
+    """Run `sql` with {app} replaced by the app role's quoted name.
+
+    Raises ImproperlyConfigured where the app role is the owner or may become it: no grant or policy would bind it.
+    """
 
     def run(apps: object, schema_editor: object) -> None:
         role = settings.DATABASES["default"]["USER"]
         connection = schema_editor.connection  # type: ignore[attr-defined]
         with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_has_role(%s, current_user, 'MEMBER')", [role])
+            if cursor.fetchone() == (True,):
+                raise ImproperlyConfigured(f"DATABASE_URL's role, {role}, must not be the tables' owner or its member")
             cursor.execute(sql.format(app=connection.ops.quote_name(role)))
 
     return RunPython(run, RunPython.noop)

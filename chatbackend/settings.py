@@ -128,8 +128,11 @@ def databases() -> dict[str, dict[str, Any]]:
         urls = embedded_postgres.ensure_running(VAR, lambda line: print(line, file=sys.stderr))
         app, owner = urls.app, urls.owner
     else:
-        app = env.str("DATABASE_URL")
-        owner = env.str("DATABASE_OWNER_URL", default=app)
+        app, owner = env.str("DATABASE_URL"), env.str("DATABASE_OWNER_URL", default="")
+        if not owner:
+            raise ImproperlyConfigured(
+                "DATABASE_OWNER_URL is not set: another role than DATABASE_URL's owns the tables"
+            )
     default = env.db_url_config(app) | {"CONN_MAX_AGE": 0, "CONN_HEALTH_CHECKS": True}
     pool = {"min_size": 1, "max_size": DATABASE_POOL_SIZE, "timeout": 5}
     default["OPTIONS"] = default.get("OPTIONS", {}) | {"pool": pool, "connect_timeout": 5}

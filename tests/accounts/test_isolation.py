@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import pytest
 from django.apps import apps
-from django.db import ProgrammingError, connection
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+from django.db import ProgrammingError, connection, connections
+from django.db.migrations.state import ProjectState
 from uuid_utils.compat import uuid7
 
+from accounts.checks import app_role_is_bound, refuse_unbound_role
 from accounts.models import Customer, LedgerEntry, Tenant
+from accounts.rls import for_app
 from accounts.tenancy import in_tenant
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -82,3 +91,31 @@ def test_a_ledger_entry_cannot_be_changed_or_deleted():
     for change in (lambda: LedgerEntry.objects.update(amount_micros=6), lambda: entry.delete()):
         with pytest.raises(ProgrammingError, match="permission denied"), in_tenant(alice):
             change()
+
+
+# --- the role itself --------------------------------------------------------------------------
+
+
+def test_a_role_that_owns_nothing_is_let_serve():
+    assert app_role_is_bound(None, ["default"]) == []
+    refuse_unbound_role()
+
+
+def test_an_owner_of_tables_is_not_let_serve():
+    serve = "import django; django.setup(); from accounts import checks; checks.refuse_unbound_role()"
+    owner = os.environ["DATABASE_OWNER_URL"]
+    for command in (["manage.py", "check", "--database", "default"], ["-c", serve]):
+        environment = {**os.environ, "DATABASE_URL": owner, "DJANGO_SETTINGS_MODULE": "chatbackend.settings"}
+        run = subprocess.run([sys.executable, *command], env=environment, capture_output=True, text=True)
+        assert run.returncode != 0
+        assert "whom row-level security does not bind" in run.stderr
+
+
+def test_migrations_grant_nothing_to_the_owner_itself(monkeypatch):
+    owner = connections["owner"].settings_dict["USER"]
+    grant, state = for_app("GRANT SELECT ON accounts_tenant TO {app}"), ProjectState.from_apps(apps)
+    with connections["owner"].schema_editor() as editor:
+        grant.database_forwards("accounts", editor, state, state)
+    monkeypatch.setitem(settings.DATABASES["default"], "USER", owner)
+    with pytest.raises(ImproperlyConfigured, match=owner), connections["owner"].schema_editor() as editor:
+        grant.database_forwards("accounts", editor, state, state)

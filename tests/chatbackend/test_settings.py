@@ -39,6 +39,12 @@ def test_a_public_server_does_not_start_without_its_secrets(name):
     assert f"{name} is not set" in checked.stderr
 
 
+def test_a_database_without_an_owner_of_its_own_is_refused():
+    checked = check_deployment(PUBLIC | {"DATABASE_OWNER_URL": ""})
+    assert checked.returncode != 0
+    assert "DATABASE_OWNER_URL is not set" in checked.stderr
+
+
 def test_every_setting_is_explained():
     read = set(
         re.findall(
