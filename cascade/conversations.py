@@ -14,6 +14,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+import structlog
 from django.db import IntegrityError, connection, transaction
 from django.db.models import Q
 from django.utils import timezone
@@ -31,10 +32,14 @@ from cascade.values import Attempt, Outcome, Record, Tier, Utterance
 
 if TYPE_CHECKING:
     from accounts.auth import Caller
+    from accounts.models import User
 
 WINDOW = 12  # messages of a conversation that a prompt may quote; older ones are summarised
 SUMMARY_TOKENS = 300
+LONGEST_REPLY = 8000  # characters a person may write at once
 CHANNEL = "conversation_events"
+
+log = structlog.get_logger(__name__)
 
 
 class Refused(Exception):
@@ -469,6 +474,53 @@ def hand_over(conversation: Conversation, turn: Turn) -> list[dict[str, Any]]:
     told = say(conversation, Message.Role.ASSISTANT, conversation.chatbot.hand_over_text, turn)
     update = {"event": "handoff.updated", "data": {"state": conversation.state, "reason": turn.problem}}
     return told + append(conversation, [update], turn)
+
+
+def reply_as_staff(tenant_id: UUID, conversation_id: UUID, user: User, text: str) -> list[dict[str, Any]]:
+    """A person of the tenant writes. Raises NotFound, Refused("invalid_message"; "conversation_closed")."""
+    if not text.strip() or len(text) > LONGEST_REPLY or "\0" in text:
+        raise Refused("invalid_message", f"a reply needs 1 to {LONGEST_REPLY} characters, none of them NUL")
+    with in_tenant(tenant_id):
+        frames = say(_locked(conversation_id), Message.Role.STAFF, text)
+    _note("staff_replied", tenant_id, conversation_id, user)
+    return frames
+
+
+def give_back(tenant_id: UUID, conversation_id: UUID, user: User) -> list[dict[str, Any]]:
+    """The chatbot answers from now on. Raises NotFound, Refused("conversation_closed")."""
+    return _move(tenant_id, conversation_id, user, Conversation.State.OPEN, "given_back")
+
+
+def close(tenant_id: UUID, conversation_id: UUID, user: User) -> list[dict[str, Any]]:
+    """Nobody answers here any more, for good. Raises NotFound, Refused("conversation_closed")."""
+    return _move(tenant_id, conversation_id, user, Conversation.State.CLOSED, "closed")
+
+
+def _move(tenant_id: UUID, conversation_id: UUID, user: User, state: str, reason: str) -> list[dict[str, Any]]:
+    with in_tenant(tenant_id):
+        conversation = _locked(conversation_id)
+        if conversation.state == state:
+            return []
+        conversation.state = state
+        conversation.save(update_fields=["state", "updated_at"])
+        frames = append(conversation, [{"event": "handoff.updated", "data": {"state": state, "reason": reason}}], None)
+    _note(f"staff_{reason}", tenant_id, conversation_id, user)
+    return frames
+
+
+def _locked(conversation_id: UUID) -> Conversation:
+    """The conversation, which nobody else changes until we commit."""
+    conversation = Conversation.objects.select_for_update().filter(id=conversation_id).first()
+    if conversation is None:
+        raise NotFound("conversation")
+    if conversation.state == Conversation.State.CLOSED:
+        raise Refused("conversation_closed", "this conversation is closed")
+    return conversation
+
+
+def _note(event: str, tenant_id: UUID, conversation_id: UUID, user: User) -> None:
+    """Who did it, and not what they wrote."""
+    log.info(event, tenant_id=str(tenant_id), conversation_id=str(conversation_id), user_id=user.pk)
 
 
 def append(conversation: Conversation, frames: Sequence[dict[str, Any]], turn: Turn | None) -> list[dict[str, Any]]:
