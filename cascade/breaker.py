@@ -19,8 +19,8 @@ NOT_THE_MODELS_FAULT = (BadRequest, ContentFiltered)  # another prompt may do
 
 
 class Breaker:
-    """`clock` gives monotonic seconds. A timeout counts only after `patience_seconds`: a caller in
-    a hurry must not close a model to everybody else.
+    """`clock` gives monotonic seconds. A timeout counts only where nothing came for `patience_seconds`:
+    a caller in a hurry must not close a model to everybody else.
     """
 
     def __init__(
@@ -39,8 +39,11 @@ class Breaker:
         self._probing = False
 
     @contextmanager
-    def call(self) -> Iterator[None]:
-        """Around one call. Raises CircuitOpen where it may not be made; passes on what it raises."""
+    def call(self, begun: Callable[[], bool] = lambda: False) -> Iterator[None]:
+        """Around one call. Raises CircuitOpen where it may not be made; passes on what it raises.
+
+        `begun`: whether something of the answer has come by now.
+        """
         probe, began = self._admit(), self._clock()
         try:
             yield
@@ -48,7 +51,8 @@ class Breaker:
             self._answered()
             raise
         except ProviderError as error:
-            if not isinstance(error, Timeout) or self._clock() - began >= self._patience:
+            in_a_hurry = begun() or self._clock() - began < self._patience
+            if not (isinstance(error, Timeout) and in_a_hurry):
                 self._failed()
             raise
         else:

@@ -210,7 +210,7 @@ class Run:
         provider = self._engine.providers.get(model.provider)
         if provider is None:
             raise AuthenticationFailed(model.name, f"no provider {model.provider}")
-        with self._engine.breaker_of(model.name).call():
+        with self._engine.breaker_of(model.name).call(begun=lambda: call.characters > 0):
             call.send()
             answer = provider.stream(
                 model, call.prompt, max_output_tokens=call.tier.max_output_tokens, timeout_seconds=seconds

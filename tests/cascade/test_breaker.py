@@ -27,8 +27,8 @@ def breaker(clock):
     return Breaker("small", failures=3, cooldown_seconds=30, patience_seconds=5, clock=clock)
 
 
-def fail(breaker, error=ServerError, *, clock=None, seconds=0.0):
-    with suppress(error), breaker.call():
+def fail(breaker, error=ServerError, *, clock=None, seconds=0.0, begun=False):
+    with suppress(error), breaker.call(begun=lambda: begun):
         if clock:
             clock.now += seconds
         raise error("small")
@@ -100,6 +100,18 @@ def test_a_caller_in_a_hurry_does_not_close_the_model_to_others(breaker, clock):
     assert not is_open(breaker)
     for _ in range(3):
         fail(breaker, Timeout, clock=clock, seconds=5.0)
+    assert is_open(breaker)
+
+
+def test_an_answer_that_is_too_long_for_a_callers_deadline_does_not_close_the_model_to_others(breaker, clock):
+    for _ in range(9):
+        fail(breaker, Timeout, clock=clock, seconds=60.0, begun=True)
+    assert not is_open(breaker)
+
+
+def test_a_model_that_breaks_off_its_answers_is_closed(breaker):
+    for _ in range(3):
+        fail(breaker, ServerError, begun=True)
     assert is_open(breaker)
 
 

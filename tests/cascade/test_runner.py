@@ -312,6 +312,22 @@ async def test_a_model_whose_circuit_is_open_is_skipped_on_record_and_for_nothin
     await engine.aclose()
 
 
+@pytest.mark.parametrize(
+    ("script", "then"), [(Reply(GOOD, breaks_after=2, how="hang"), "timeout"), (Fault.hang(), "circuit_open")]
+)
+async def test_a_deadline_that_cuts_an_answer_short_does_not_close_the_model_to_others(
+    start, server, judge, script, then
+):
+    server.script("small", script)
+    server.script("large", Reply(GOOD))
+    engine = engine_on(server, judge, breaker=lambda model: Breaker(model, failures=1, patience_seconds=0))
+    hurried = strategy(tier("small", deadline=0.5), tier("large"))
+    await start(hurried, on=engine).play()
+    turn = await start(hurried, on=engine).play()
+    assert turn.errors == [then, None]
+    await engine.aclose()
+
+
 async def test_an_unknown_price_is_refused_before_anything_is_called(engine):
     unknown = strategy(tier(), tier("large", price=Price("p", Decimal("NaN"), Decimal(1))))
     with pytest.raises(UnknownPrice):
