@@ -42,8 +42,6 @@ class Refusal(Exception):
 
 
 class ChatConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]  # Channels has no types
-    channel_layer_alias = "none"  # frames reach sockets through the database; there is no layer of that name
-
     def __init__(self, answer: Answer, auth_seconds: float = AUTH_SECONDS, check_seconds: float = CHECK_SECONDS):
         super().__init__()
         self._answer = answer

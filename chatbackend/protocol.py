@@ -30,6 +30,7 @@ EVENTS = (
     "message.created",
     "stream.chunk",
     "handoff.updated",
+    "typing",
     "history.page",
     "resync.required",
     "pong",
@@ -142,12 +143,21 @@ class FeedbackSet:
 
 
 @dataclass(frozen=True, slots=True)
+class Typing:
+    """The customer is writing, or no longer. Told to the conversation's other sockets, not stored."""
+
+    id: str
+    conversation_id: str | None
+    on: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Ping:
     id: str
     conversation_id: str | None
 
 
-ClientFrame = Auth | Send | Cancel | Resume | HistoryList | FeedbackSet | Ping
+ClientFrame = Auth | Send | Cancel | Resume | HistoryList | FeedbackSet | Typing | Ping
 
 # --- checks: each returns the value or raises _Wrong ------------------------------------------
 
@@ -205,6 +215,12 @@ def _rating(value: Any) -> int:
     return value
 
 
+def _bool(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise _Wrong("must be true or false")
+    return value
+
+
 def _or_null(check: Check, value: Any) -> Any:
     return None if value is None else check(value)
 
@@ -242,6 +258,7 @@ _FRAMES: dict[str, tuple[type[ClientFrame], dict[str, _Field]]] = {
             "comment": _Field(partial(_text, most=2000), ""),
         },
     ),
+    "typing": (Typing, {"on": _Field(_bool)}),
     "ping": (Ping, {}),
 }
 TYPES = tuple(_FRAMES)
@@ -363,7 +380,7 @@ class Frame:
 
     event: str  # one of EVENTS
     data: Mapping[str, Any]  # a JSON object
-    seq: int | None = None  # its place in the conversation; None: an answer to this socket alone, not stored
+    seq: int | None = None  # its place in the conversation; None: for this socket alone, not stored
     conversation_id: str | None = None
     message_id: str | None = None
     reply_to: str | None = None  # the id of the client frame that it answers

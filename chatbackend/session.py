@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 import traceback
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import aclosing
@@ -21,11 +22,11 @@ from accounts.auth import Caller
 from accounts.tenancy import in_db
 from cascade import conversations
 from cascade.conversations import ConversationView
-from chatbackend import protocol, turns
+from chatbackend import hints, protocol, turns
 from chatbackend.following import Following
 from chatbackend.live import ask_to_cancel, live
 from chatbackend.outbox import Outbox, Pace
-from chatbackend.protocol import Cancel, FeedbackSet, Frame, HistoryList, Resume, Send
+from chatbackend.protocol import Cancel, FeedbackSet, Frame, HistoryList, Resume, Send, Typing
 
 MAX_REPLAY = 2000  # frames; who missed more reads the history instead
 DATABASE_GONE = (OperationalError, InterfaceError)
@@ -44,8 +45,9 @@ class Session:
         self._turn: asyncio.Task[None] | None = None  # None: none was begun here
         self._asked: Send | None = None  # what it answers
         self._woken = asyncio.Event()  # there may be frames to show
+        self._name = secrets.token_hex(8)  # of the socket, among those of the conversation
 
-    async def act(self, frame: Cancel | Resume | HistoryList | FeedbackSet) -> None:
+    async def act(self, frame: Cancel | Resume | HistoryList | FeedbackSet | Typing) -> None:
         """Raises NotFound and what the database raises."""
         match frame:
             case Cancel():
@@ -56,6 +58,9 @@ class Session:
                 await self._history(frame)
             case FeedbackSet():
                 await self._feedback(frame)
+            case Typing():
+                wanted = await self._checked(frame)
+                await hints.tell_typing(str(wanted), "customer", frame.on, self._name)
 
     # --- turns --------------------------------------------------------------------------------
 
@@ -108,17 +113,22 @@ class Session:
 
     async def _cancel(self, frame: Cancel) -> None:
         """Stop the turn, wherever it runs. Without one this is acknowledged all the same."""
-        wanted = self._wanted(frame)
-        if wanted != self._following.conversation_id:
-            await in_db(conversations.open_conversation)(self._caller, wanted)
+        wanted = await self._checked(frame)
         if not turns.cancel(str(wanted)):
             await in_db(ask_to_cancel)(str(wanted))
         await self._outbox.put(acknowledged(frame.id, wanted))
 
     # --- the conversation ---------------------------------------------------------------------
 
-    def _wanted(self, frame: Cancel | Resume | HistoryList) -> UUID:
+    def _wanted(self, frame: Cancel | Resume | HistoryList | Typing) -> UUID:
         return UUID(frame.conversation_id) if frame.conversation_id else self._following.conversation_id
+
+    async def _checked(self, frame: Cancel | Typing) -> UUID:
+        """The wanted conversation, which is this customer's."""
+        wanted = self._wanted(frame)
+        if wanted != self._following.conversation_id:
+            await in_db(conversations.open_conversation)(self._caller, wanted)
+        return wanted
 
     def _follow(self, conversation_id: UUID, sent_seq: int) -> None:
         """Another conversation from here on; live once `_go_live` is called."""
@@ -129,7 +139,11 @@ class Session:
 
     def _go_live(self) -> None:
         if self._keeping_up is None:
-            self._keeping_up = self._spawn(self._keep_up(self._following))
+            self._keeping_up = self._spawn(self._stay_live(self._following))
+
+    async def _stay_live(self, following: Following) -> None:
+        hearing = hints.hear(str(following.conversation_id), self._name, self._outbox.put)
+        await asyncio.gather(self._keep_up(following), hearing)
 
     async def _keep_up(self, following: Following) -> None:
         """Show what others store; while this socket's own turn is shown, its frames come in their own time."""

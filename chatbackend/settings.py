@@ -144,8 +144,12 @@ DATABASES = databases()
 # --- sockets and background work -----------------------------------------------------------
 
 REDIS_URL = env.str("REDIS_URL", default="")
-CHANNEL_LAYERS = {
-    "default": {"BACKEND": "channels_redis.core.RedisChannelLayer", "CONFIG": {"hosts": [REDIS_URL]}}
+REDIS = {"address": REDIS_URL, "socket_timeout": 10}  # the layer waits 5 s for a message
+CHANNEL_LAYERS = {  # no "default": Channels would end every socket whose layer fails
+    "typing": {
+        "BACKEND": "channels_redis.core.RedisChannelLayer",
+        "CONFIG": {"hosts": [REDIS], "expiry": 12, "group_expiry": 120},
+    }
     if REDIS_URL
     else {"BACKEND": "channels.layers.InMemoryChannelLayer"}
 }

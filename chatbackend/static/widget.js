@@ -36,6 +36,7 @@
     #started = false; // the history of this conversation is shown
     #live = false; // signed in, and every frame from here on will come
     #stale = false; // the identity was refused once: ask for a fresh one
+    #typing = { on: false, since: 0 }; // what was told last
     conversation = null;
     lastSeq = 0;
     unacknowledged = new Map(); // id -> text, in the order of sending
@@ -66,6 +67,14 @@
     }
 
     stop() { if (this.#live) this.#send("stream.cancel", {}); }
+
+    typing(on) { // on at most every 5 s, off once after it
+      const due = on ? Date.now() - this.#typing.since > 5000 : this.#typing.on;
+      if (!due || !this.#live) return;
+      this.#typing = { on, since: on ? Date.now() : this.#typing.since };
+      this.#send("typing", { on });
+    }
+
     rate(message_id, rating) { if (this.#live) this.#send("feedback.set", { message_id, rating }); }
 
     #forget() {
@@ -244,6 +253,7 @@
     #messages = new Map(); // id, or the client's id while it is on its way -> element
     #turn = null; // the client's id of the turn that is being answered here
     #said = ""; // what the log's reader was told last
+    #typists = 0; // the timer after which nobody types
 
     connectedCallback() {
       const root = this.attachShadow({ mode: "open" });
@@ -254,12 +264,13 @@
       this.launcher = button("Open chat", "chat", { class: "launcher", "aria-expanded": "false", "aria-haspopup": "dialog" });
       this.log = make("div", { class: "log", role: "log", "aria-live": "polite", "aria-label": "Messages", tabindex: "0" });
       this.status = make("p", { class: "status", role: "status" });
+      this.typist = make("p", { class: "status busy", hidden: "" }, "Staff is typing");
       this.input = make("textarea", { id: "message", rows: "1", maxlength: "8000", dir: "auto", placeholder: "Write a message" });
       this.send = make("button", { class: "send", type: "submit" });
       const close = button("Close chat", "close");
       const form = make("form", {}, make("label", { for: "message", class: "unseen" }, "Your message"), this.input, this.send);
       this.panel = make("section", { class: "panel", role: "dialog", "aria-label": "Chat", hidden: "" },
-        make("header", {}, make("h2", {}, "Chat"), close), this.log, this.status, form);
+        make("header", {}, make("h2", {}, "Chat"), close), this.log, this.typist, this.status, form);
       root.append(this.panel, this.launcher);
       this.launcher.onclick = () => (this.panel.hidden ? this.open() : this.close());
       close.onclick = () => this.close();
@@ -269,6 +280,7 @@
         event.preventDefault();
         if (!this.#turn) form.requestSubmit();
       };
+      this.input.oninput = () => this.#line.typing(this.input.value !== "");
       form.onsubmit = (event) => {
         event.preventDefault();
         if (this.#turn) this.#stop();
@@ -303,6 +315,7 @@
       if (!text.trim()) return;
       this.input.value = "";
       this.#line.connect();
+      this.#line.typing(false);
       const id = this.#line.say(text);
       this.#message(id, "customer", text).classList.add("waiting");
       this.#answering(id);
@@ -317,6 +330,7 @@
       this.log.replaceChildren();
       this.#messages.clear();
       this.#answering(null);
+      this.#typed(false);
       this.#tell("");
     }
 
@@ -327,7 +341,14 @@
       if (event === "message.created") this.#settled(data, reply_to);
       if (event === "stream.chunk") this.#chunk(data, message_id, reply_to);
       if (event === "handoff.updated") this.#tell("A colleague will answer here.");
+      if (event === "typing" && data.role === "staff") this.#typed(data.on);
       if (event === "problem") this.#problem(data, reply_to);
+    }
+
+    #typed(on) {
+      clearTimeout(this.#typists);
+      this.typist.hidden = !on;
+      if (on) this.#typists = setTimeout(() => this.#typed(false), 12000);
     }
 
     #acknowledged(id, { state }) {
@@ -341,6 +362,7 @@
       const element = this.#message(message.id, message.role, message.text);
       element.classList.remove("waiting");
       if (message.role === "customer") return;
+      if (message.role === "staff") this.#typed(false);
       if (!element.querySelector(".verdict")) element.append(this.#verdict(message));
       if (reply_to === this.#turn) this.#answering(null);
     }

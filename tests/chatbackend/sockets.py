@@ -127,6 +127,15 @@ def is_reply(frame: dict[str, Any]) -> bool:
     return frame["event"] == "message.created" and frame["data"]["role"] == "assistant"
 
 
+async def typed(writer: Client, reader: Client, seconds: float = 5.0) -> dict[str, Any]:
+    """Say that `writer` types until `reader` is told; the first time it may not be listening yet."""
+    async with asyncio.timeout(seconds):
+        while True:
+            await writer.send("typing", on=True)
+            with contextlib.suppress(TimeoutError):
+                return await reader.next("typing", 0.5)
+
+
 @contextlib.asynccontextmanager
 async def connected(address: str, origin: str | None = ORIGIN, **options: Any) -> AsyncIterator[Client]:
     async with websockets.connect(address, origin=origin, compression=None, **options) as connection:

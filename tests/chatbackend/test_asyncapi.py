@@ -17,7 +17,7 @@ from cascade.providers import OpenAIProvider
 from cascade.runner import Engine
 from chatbackend import protocol
 from tests.cast import ScriptedScorer, open_shop
-from tests.chatbackend.sockets import at_door, is_reply, serving
+from tests.chatbackend.sockets import at_door, is_reply, serving, typed
 from tests.chatbackend.test_protocol import valid_frames
 from tests.model_server import ModelServer, Reply
 
@@ -60,7 +60,7 @@ def test_the_guide_names_every_type_event_code_and_close_code():
 @pytest.mark.parametrize(("name", "frame"), EXAMPLES)
 def test_the_examples_are_valid_and_those_of_clients_parse(name, frame):
     validate(name, frame)
-    if name in protocol.TYPES:
+    if "type" in frame:
         protocol.parse_frame(json.dumps(frame))
 
 
@@ -86,13 +86,14 @@ async def test_whatever_a_real_server_says_is_as_described(database):
         shop = await in_db(open_shop)("alice", models.base_url)
         models.script("*", Reply("Your desk lamp is good."), Reply("Your desk lamp is bad."))
         engine = Engine({"openai": OpenAIProvider("key", models.base_url)}, ScriptedScorer({"good": 0.9, "bad": 0.1}))
-        async with serving(engine) as address, at_door(address, shop) as client:
+        async with serving(engine) as address, at_door(address, shop) as client, at_door(address, shop) as tab:
             await client.ask()
             await client.send("feedback.set", message_id=client.received[-1]["data"]["id"], rating=1)
             await client.send("history.list")
             await client.next("history.page")
             await client.send("session.resume", last_seq=10**6)
             await client.next("resync.required")
+            await typed(tab, client)
             await client.send("ping", "two words")
             await client.next("problem")
             await client.send("ping")

@@ -28,6 +28,7 @@ DATA = {
     "feedback.set": st.fixed_dictionaries(
         {"message_id": st.uuids().map(str), "rating": st.sampled_from([-1, 1])}, optional={"comment": texts}
     ),
+    "typing": st.fixed_dictionaries({"on": st.booleans()}),
     "ping": st.builds(dict),
 }
 
@@ -111,6 +112,7 @@ def send(**changes):
         (send(type="session.resume", data={"last_seq": 1.0}), "invalid_frame", "/data/last_seq"),
         (send(type="session.resume", data={"last_seq": 2**53}), "invalid_frame", "/data/last_seq"),
         (send(type="history.list", data={"limit": 101}), "invalid_frame", "/data/limit"),
+        (send(type="typing", data={"on": 1}), "invalid_frame", "/data/on"),
         (send(type="feedback.set", data={"message_id": "x", "rating": 1}), "invalid_frame", "/data/message_id"),
     ],
 )
