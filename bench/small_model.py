@@ -26,12 +26,12 @@ from cascade.local_models import catalogue
 from cascade.providers import ADAPTERS, Delta, Finished
 from cascade.scorer.serving import Scorer
 from cascade.values import Context, Customer, LanguageModel, Passage, Price, Prompt, Record
-from chatbackend.demo import shop
+from chatbackend.demo import shop, tiers
 
 ROOT = Path(__file__).parents[1]
 KEPT = ROOT / "var/small_model.jsonl"
 WEIGHTS = ROOT / "cascade/scorer/weights"
-MAX_OUTPUT_TOKENS, SECONDS = 120, 300.0
+SECONDS = 600.0
 FREE = Price("bench", input=0, output=0)  # type: ignore[arg-type]  # nothing is charged here
 
 
@@ -96,7 +96,7 @@ def _written(day: str) -> str:
 async def ask(model: str, prompt: Prompt) -> tuple[str, float]:
     provider = ADAPTERS["openai"]("", None)
     asked, text, began = LanguageModel(model, "openai", model, FREE, catalogue()[model].base_url), "", time.monotonic()
-    stream = provider.stream(asked, prompt, max_output_tokens=MAX_OUTPUT_TOKENS, timeout_seconds=SECONDS)
+    stream = provider.stream(asked, prompt, max_output_tokens=tiers.MAX_OUTPUT_TOKENS, timeout_seconds=SECONDS)
     async for event in stream:
         if isinstance(event, Delta):
             text += event.text

@@ -17,8 +17,8 @@ SMALL = "qwen2.5-coder-0.5b-instruct"  # measured against smollm2-135m-instruct:
 LARGE = "qwen2.5-coder-1.5b-instruct"
 THRESHOLD = 0.6  # of every tier but the last
 FLOOR = 0.4  # of the last: under it a person answers
-LOCAL_SECONDS, HOSTED_SECONDS, TURN_SECONDS = 45.0, 20.0, 100.0
-MAX_OUTPUT_TOKENS = 120
+LOCAL_SECONDS, HOSTED_SECONDS, TURN_SECONDS = 60.0, 20.0, 150.0  # an old laptop needs most of a minute
+MAX_OUTPUT_TOKENS = 100
 
 
 def local_models(now: datetime) -> list[Offer]:
