@@ -19,6 +19,7 @@ from accounts.models import Member
 NOBODY: frozenset[str] = frozenset()
 LEAD = frozenset({Member.Role.OWNER, Member.Role.ADMIN})
 BOOKS = LEAD | {Member.Role.ANALYST}
+DESK = LEAD | {Member.Role.SUPPORT}
 EVERYBODY = BOOKS | {Member.Role.SUPPORT}
 
 

@@ -10,16 +10,23 @@ import secrets
 from base64 import b64encode
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
+from uuid import UUID
 
 from django import forms
 from django.contrib import admin, messages
+from django.contrib.admin.views.main import SEARCH_VAR
+from django.core.exceptions import PermissionDenied
 from django.db.models import Count, Max, Model, Prefetch, QuerySet, Sum
-from django.http import HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import URLPattern, path, reverse
+from django.views.decorators.http import require_POST
 from unfold.decorators import display
 
+from accounts.models import Member
 from accounts.sealing import seal
-from accounts.staff_pages import BOOKS, LEAD, TenantAdmin, TenantInline
+from accounts.staff_pages import BOOKS, DESK, LEAD, TenantAdmin, TenantInline
 from accounts.templatetags.money import dollars
+from cascade import conversations
 from cascade.models import (
     Article,
     CascadeStrategy,
@@ -33,7 +40,7 @@ from cascade.models import (
     Price,
     Turn,
 )
-from cascade.strategy_check import EXAMPLE_TIER, problem
+from cascade.strategy_check import EXAMPLE_TIER, LONGEST_SECONDS, problem
 
 # --- what the operator offers ---------------------------------------------------------------
 
@@ -112,6 +119,12 @@ class StrategyForm(forms.ModelForm):
             raise forms.ValidationError(f"not offered, or without a price: {', '.join(unknown)}")
         return tiers
 
+    def clean_deadline_seconds(self) -> float:
+        seconds: float = self.cleaned_data["deadline_seconds"]
+        if not 0 < seconds <= LONGEST_SECONDS:
+            raise forms.ValidationError(f"above 0, up to {LONGEST_SECONDS} seconds")
+        return seconds
+
 
 @admin.register(CascadeStrategy)
 class CascadeStrategyPage(TenantAdmin):
@@ -129,6 +142,7 @@ class CascadeStrategyPage(TenantAdmin):
         return " → ".join(f"{tier['model']} (≥ {tier['threshold']:g})" for tier in strategy.tiers)
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        Chatbot.objects.select_for_update().get(id=obj.chatbot_id)  # one new version at a time
         latest = CascadeStrategy.objects.filter(chatbot=obj.chatbot).aggregate(version=Max("version"))["version"]
         obj.version = (latest or 0) + 1
         super().save_model(request, obj, form, change)
@@ -185,10 +199,36 @@ def story(conversation: Conversation) -> list[Step]:
     return sorted(steps, key=lambda step: step.messages[0].seq if step.messages else 0)
 
 
+class StateFilter(admin.SimpleListFilter):
+    """Support begins with who waits for a person; a search, like everybody else, with all."""
+
+    title = parameter_name = "state"
+    ANY = "any"
+
+    def __init__(self, request: HttpRequest, *args: Any) -> None:
+        super().__init__(request, *args)
+        on_duty = request.member.role == Member.Role.SUPPORT  # type: ignore[attr-defined]
+        waiting = on_duty and SEARCH_VAR not in request.GET
+        self.used_parameters.setdefault("state", Conversation.State.HANDED_OVER.value if waiting else self.ANY)
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        return [(self.ANY, "All"), *Conversation.State.choices]
+
+    def choices(self, changelist: Any) -> list[dict[str, Any]]:
+        return list(super().choices(changelist))[1:]  # the first would be a second "All"
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet) -> QuerySet:
+        return queryset if self.value() == self.ANY else queryset.filter(state=self.value())
+
+
 @admin.register(Conversation)
 class ConversationPage(TenantAdmin):
+    """What was said and how it was made; who may answer customers does so here."""
+
+    answered_by = DESK
+    deeds: ClassVar = {"give_back": conversations.give_back, "close": conversations.close}
     list_display = ("customer", "chatbot", "state", "turn_count", "cost", "updated_at")
-    list_filter = ("state", "chatbot", "updated_at")
+    list_filter = (StateFilter, "chatbot", "updated_at")
     list_select_related = ("customer", "chatbot")
     search_fields = ("=id", "customer__external_id", "customer__attributes__name", "messages__text")
     ordering = ("-updated_at",)
@@ -205,8 +245,38 @@ class ConversationPage(TenantAdmin):
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict | None = None
     ) -> HttpResponse:
         conversation = self.get_object(request, object_id)
-        told = {"story": story(conversation) if conversation else [], "conversation": conversation}
+        told = {
+            "story": story(conversation) if conversation else [],
+            "conversation": conversation,
+            "may_answer": self.may_answer(request) and conversation and conversation.state != Conversation.State.CLOSED,
+            "longest_reply": conversations.LONGEST_REPLY,
+        }
         return super().change_view(request, object_id, form_url, told | (extra_context or {}))
+
+    def get_urls(self) -> list[URLPattern]:
+        view = self.admin_site.admin_view(require_POST(self.answer))
+        own = path("<uuid:conversation_id>/answer/", view, name="cascade_conversation_answer")
+        return [own, *super().get_urls()]
+
+    def may_answer(self, request: HttpRequest) -> bool:
+        return request.member.role in self.answered_by  # type: ignore[attr-defined]
+
+    def answer(self, request: HttpRequest, conversation_id: UUID) -> HttpResponse:
+        """Say something as a person (POST text), or hand the conversation on (POST deed)."""
+        if not self.may_answer(request):
+            raise PermissionDenied
+        where = (request.member.tenant_id, conversation_id, request.user)  # type: ignore[attr-defined]
+        deed = self.deeds.get(request.POST.get("deed", ""))
+        try:
+            if deed:
+                deed(*where)
+            else:
+                conversations.reply_as_staff(*where, request.POST.get("text", "").replace("\r\n", "\n"))
+        except conversations.NotFound as problem:
+            raise Http404 from problem
+        except conversations.Refused as refused:
+            self.message_user(request, str(refused).capitalize(), messages.ERROR)
+        return HttpResponseRedirect(reverse("admin:cascade_conversation_change", args=[conversation_id]))
 
     @display(description="turns", ordering="turn_total")
     def turn_count(self, conversation: Any) -> int:

@@ -7,7 +7,7 @@ from typing import Any
 EXAMPLE_TIER = {"model": "openai/gpt-6-luna", "threshold": 0.6, "deadline_seconds": 20, "max_output_tokens": 300}
 MOST_TIERS = 10
 LONGEST_SECONDS = 600
-MOST_OUTPUT_TOKENS = 8192
+MOST_OUTPUT_TOKENS = 4096
 
 
 def problem(tiers: object) -> str | None:
