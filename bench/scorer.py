@@ -105,7 +105,8 @@ def main() -> None:
     print(f"  transformers fp32, one by one   {alone:8.1f}")
     print(f"  transformers fp32, one batch    {batch:8.1f}")
     print(
-        f"  served                          {served:8.1f}   {served / alone:.2f} x one by one, {served / batch:.2f} x one batch"
+        f"  served                          {served:8.1f}"
+        f"   {served / alone:.2f} x one by one, {served / batch:.2f} x one batch"
     )
 
 

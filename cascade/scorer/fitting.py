@@ -123,7 +123,7 @@ def _step(
 
 
 def _pair_loss(logits: torch.Tensor, targets: torch.Tensor, groups: Sequence[str]) -> torch.Tensor:
-    """Mean of -log P(good outranks bad) over the pairs of each group (Burges et al., RankNet, 2005); 0 without pairs."""
+    """Mean of -log P(good outranks bad) over each group's pairs (RankNet, Burges et al. 2005); 0 without."""
     numbers = {group: number for number, group in enumerate(dict.fromkeys(groups))}
     group = torch.tensor([numbers[name] for name in groups])
     pairs = (group[:, None] == group[None, :]) & (targets[:, None] > targets[None, :])

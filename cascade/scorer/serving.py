@@ -95,7 +95,8 @@ class Scorer:
         self._numbers = self._numbers % 0xFFFFFFFF + 1
         number = self._numbers
         frame = pickle.dumps((number, context, answer))
-        reply = self._waiting[number] = asyncio.get_running_loop().create_future()
+        reply: asyncio.Future[float] = asyncio.get_running_loop().create_future()
+        self._waiting[number] = reply
         try:
             pipe.write(len(frame).to_bytes(4, "little") + frame)
             await pipe.drain()
