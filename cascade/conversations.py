@@ -21,7 +21,7 @@ from django.utils import timezone
 from uuid_utils.compat import uuid7
 
 from accounts import ledger
-from accounts.models import Customer, CustomerRecord
+from accounts.models import CustomerRecord
 from accounts.money import Money
 from accounts.tenancy import in_tenant
 from cascade import pricing
@@ -55,6 +55,10 @@ class NotFound(Refused):
 
     def __init__(self, thing: str) -> None:
         super().__init__("not_found", f"no such {thing}")
+
+
+class TurnOver(Exception):
+    """The turn was closed meanwhile, by whoever thought its process dead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,9 +193,7 @@ def open_turn(caller: Caller, conversation_id: UUID | None, client_id: str, text
     """
     body_hash = hashlib.sha256(text.encode()).hexdigest()
     with in_tenant(caller.tenant_id):
-        conversation = _conversation(caller, conversation_id)
-        if conversation.state == Conversation.State.CLOSED:
-            raise Refused("conversation_closed", "this conversation is closed; begin a new one")
+        conversation = _conversation_of(caller, conversation_id, client_id)
         try:
             with transaction.atomic():
                 return _begin(caller, conversation, client_id, text, body_hash, process_key)
@@ -201,11 +203,23 @@ def open_turn(caller: Caller, conversation_id: UUID | None, client_id: str, text
             raise Refused(problem.code, str(problem)) from problem
 
 
+def _conversation_of(caller: Caller, conversation_id: UUID | None, client_id: str) -> Conversation:
+    """Where a message belongs: sent again without saying where, to the conversation that has it."""
+    if conversation_id is None:
+        sent = Turn.objects.filter(client_id=client_id, conversation__customer_id=caller.customer_id)
+        conversation_id = (
+            sent.filter(conversation__chatbot__widget_id=caller.widget_id)
+            .values_list("conversation_id", flat=True)
+            .first()
+        )
+    return _conversation(caller, conversation_id)
+
+
 def _begin(
     caller: Caller, conversation: Conversation, client_id: str, text: str, body_hash: str, process_key: int
 ) -> OpenTurn:
     with_person = conversation.state == Conversation.State.HANDED_OVER
-    turn = Turn.objects.create(
+    turn = Turn.objects.create(  # first: a message that was sent before is found by its id, whatever came of it
         tenant_id=caller.tenant_id,
         conversation=conversation,
         client_id=client_id,
@@ -216,6 +230,8 @@ def _begin(
         strategy_id=conversation.chatbot.live_strategy_id,
         process_key=process_key,
     )
+    if conversation.state == Conversation.State.CLOSED:
+        raise Refused("conversation_closed", "this conversation is closed; begin a new one")
     _summarise(conversation)
     material = None if with_person else gather(conversation.chatbot, conversation.customer, conversation, text)
     frames = say(conversation, Message.Role.CUSTOMER, text, turn)
@@ -257,16 +273,22 @@ def _summarise(conversation: Conversation) -> None:
     conversation.save(update_fields=["summary", "summarised"])
 
 
-def store_records(tenant_id: UUID, customer_id: UUID, records: Sequence[Record], fetched_at: datetime) -> None:
-    """Keep what the record source said; `records` are merged already and newer or equal."""
-    with in_tenant(tenant_id):
+def store_records(turn: OpenTurn, records: Sequence[Record], fetched_at: datetime) -> None:
+    """Keep what the record source said, unless something newer is on record by now."""
+    with in_tenant(turn.tenant_id):
+        known = CustomerRecord.objects.select_for_update().filter(customer_id=turn.customer_id).order_by("id")
+        newest = {(record.type, record.external_id): record.as_of for record in known}
         CustomerRecord.objects.bulk_create(
-            [CustomerRecord(tenant_id=tenant_id, customer_id=customer_id, **asdict(record)) for record in records],
+            [
+                CustomerRecord(tenant_id=turn.tenant_id, customer_id=turn.customer_id, **asdict(record))
+                for record in sorted(records, key=lambda record: (record.type, record.external_id))
+                if record.as_of >= newest.get((record.type, record.external_id), record.as_of)
+            ],
             update_conflicts=True,
             unique_fields=["customer", "type", "external_id"],
             update_fields=["as_of", "data"],
         )
-        Customer.objects.filter(id=customer_id).update(records_fetched_at=fetched_at)
+        Conversation.objects.filter(id=turn.conversation_id).update(records_fetched_at=fetched_at)
 
 
 # --- model calls, on record before they are made ----------------------------------------------
@@ -282,7 +304,10 @@ class CallRecord:
     scorer_version: str
 
     def asked(self, attempt_id: str, number: int, tier: int, asked: Tier) -> None:
+        """Raises TurnOver: nothing may be asked any more for a turn that was given up and settled."""
         with in_tenant(self.tenant_id):
+            if not Turn.objects.select_for_update().filter(id=self.turn_id, state=Turn.State.OPEN):
+                raise TurnOver
             ModelCall.objects.create(
                 id=attempt_id,
                 tenant_id=self.tenant_id,
@@ -350,16 +375,23 @@ def _tell(conversation: Conversation, turn: Turn, result: TurnResult) -> list[di
 
 
 def give_up(tenant_id: UUID) -> int:
-    """Close the tenant's open turns whose process is gone; how many.
+    """Close the tenant's open turns whose process is gone; how many. One transaction a turn.
 
     Attempts whose usage was received are charged as reported; one that was under way is charged at an
     estimate (its prompt and the output that was journalled, at most its ceiling), to be corrected later.
     """
     with in_tenant(tenant_id):
-        dead = [turn for turn in Turn.objects.filter(state=Turn.State.OPEN) if _is_dead(turn)]
-        for turn in dead:
-            _bury(turn)
-    return len(dead)
+        still_open = list(Turn.objects.filter(state=Turn.State.OPEN).values_list("id", flat=True))
+    return sum(_give_up(tenant_id, turn_id) for turn_id in still_open)
+
+
+def _give_up(tenant_id: UUID, turn_id: UUID) -> bool:
+    with in_tenant(tenant_id):
+        turn = Turn.objects.select_for_update().filter(id=turn_id, state=Turn.State.OPEN).first()
+        if turn is None or not _is_dead(turn):
+            return False
+        _bury(turn)
+        return True
 
 
 def tenants_with_open_turns() -> list[UUID]:
@@ -387,10 +419,8 @@ def _is_dead(turn: Turn) -> bool:
 
 
 def _bury(turn: Turn) -> None:
-    if not Turn.objects.filter(id=turn.id, state=Turn.State.OPEN).update(
-        state=Turn.State.INTERRUPTED, problem="interrupted", closed_at=timezone.now()
-    ):
-        return
+    turn.state, turn.problem, turn.closed_at = Turn.State.INTERRUPTED, "interrupted", timezone.now()
+    turn.save(update_fields=["state", "problem", "closed_at"])
     for call in turn.calls.filter(outcome=Outcome.ASKED).select_related("price"):
         if call.cost_micros is None:
             _estimate(call)

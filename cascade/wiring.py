@@ -12,9 +12,15 @@ from cascade.scorer.serving import Scorer
 
 
 @cache
+def scorer() -> Scorer:
+    """Its child process starts with its first answer, or before (`Scorer.start`)."""
+    return Scorer(settings.SCORER_WEIGHTS)
+
+
+@cache
 def engine() -> Engine:
     providers: dict[str, Provider] = {
         "openai": ADAPTERS["openai"](settings.OPENAI_API_KEY, settings.OPENAI_BASE_URL or None),
         "anthropic": ADAPTERS["anthropic"](settings.ANTHROPIC_API_KEY, settings.ANTHROPIC_BASE_URL or None),
     }
-    return Engine(providers, Scorer(settings.SCORER_WEIGHTS), score_seconds=settings.SCORER_DEADLINE_SECONDS)
+    return Engine(providers, scorer(), score_seconds=settings.SCORER_DEADLINE_SECONDS)

@@ -6,7 +6,7 @@ their answers are stored and their holds settled.
 
 from __future__ import annotations
 
-import logging
+import asyncio
 import os
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
@@ -17,33 +17,50 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "chatbackend.settings")
 http = get_asgi_application()  # before anything that needs the models
 
 from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402
-from django.db import InterfaceError, OperationalError  # noqa: E402
 from django.urls import path, re_path  # noqa: E402
 
+from accounts.checks import refuse_unbound_role  # noqa: E402
+from accounts.tenancy import in_db  # noqa: E402
 from cascade import wiring  # noqa: E402
-from chatbackend import recovery, turns  # noqa: E402
+from chatbackend import chat, recovery, turns  # noqa: E402
 from chatbackend.consumers import ChatConsumer, answer_with  # noqa: E402
 from chatbackend.live import live  # noqa: E402
+from chatbackend.reporting import report  # noqa: E402
 
 DRAIN_SECONDS = 30.0
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Sender = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-log = logging.getLogger(__name__)
+
+
+_working: set[asyncio.Task[None]] = set()  # for as long as the process serves
 
 
 async def begin() -> None:
+    """Raises ImproperlyConfigured when row-level security would not bind us; nothing is served then."""
+    await in_db(refuse_unbound_role)()
     await live.start()
+    _working.update({asyncio.create_task(recovery.keep_settling()), asyncio.create_task(warm_scorer())})
+
+
+async def warm_scorer() -> None:
+    """The first customer does not wait for its process; one that does not come up is tried again by the next."""
     try:
-        await recovery.settle_dead_turns()
-    except (OperationalError, InterfaceError):
-        log.warning("the database is gone; dead turns are settled by the worker")
+        await wiring.scorer().start()
+    except Exception as problem:
+        report(problem)
 
 
 async def end() -> None:
     await turns.drain(DRAIN_SECONDS)
+    if chat.SERVED:  # stopped twice: its socket's task is gone, its settlement is not
+        await asyncio.wait(chat.SERVED, timeout=turns.CANCELLED_SECONDS)
+    for task in _working:
+        task.cancel()
     await live.stop()
     if wiring.engine.cache_info().currsize:
         await wiring.engine().aclose()
+    if wiring.scorer.cache_info().currsize:
+        await wiring.scorer().close()
 
 
 async def lifespan(scope: object, receive: Receive, send: Sender) -> None:

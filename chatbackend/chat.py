@@ -7,7 +7,6 @@ decide nothing. Closing the iterator stops the answer: what was done by then is 
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field, replace
@@ -33,23 +32,25 @@ from cascade.values import Attempt, Context, Tier
 from chatbackend import journal, protocol
 from chatbackend.live import live
 from chatbackend.protocol import Frame, Send
+from chatbackend.reporting import report
 
 DATABASE_GONE = (DatabaseError, InterfaceError)
 PART = "t0"  # the one text part of a streamed reply
+CLOSE_AGAIN_SECONDS = 5.0  # between two attempts when neither database nor disk takes a turn's result
+TOLD = ("busy", "not_found", "conversation_closed", "idempotency_conflict", "internal_error")  # to a customer as is
 SHOW_SECONDS = 0.04  # between two chunks of a reply that is shown while it is written
 REPORT: TypeAdapter[CutReport] = TypeAdapter(CutReport)
-_SERVED: set[asyncio.Task[None]] = set()  # asyncio itself forgets tasks that nobody holds
+SERVED: set[asyncio.Task[None]] = set()  # turns of this process until they are settled; waited for at its end
 
 T = TypeVar("T")
-log = logging.getLogger(__name__)
 
 
 async def answer(caller: Caller, send: Send, *, engine: Engine) -> AsyncGenerator[Frame]:
     """The frames that answer one message: its `ack` (after commit), then the reply, or why there is none."""
     turn = _Turn(caller, send, engine)
     task = asyncio.create_task(turn.serve())
-    _SERVED.add(task)
-    task.add_done_callback(_SERVED.discard)
+    SERVED.add(task)
+    task.add_done_callback(SERVED.discard)
     try:
         while (frame := await turn.frames.get()) is not None:
             yield frame
@@ -83,13 +84,13 @@ class _Turn:
         try:
             await self._serve()
         except Refused as refused:
-            self._problem(_outward(refused.code), str(refused))
+            self._refuse(refused.code, str(refused))
         except DATABASE_GONE as problem:
-            log.error("a message could not be put on record: %s", type(problem).__name__)
-            self._problem("temporarily_unavailable")
-        except Exception:
-            log.exception("a turn failed")
-            self._problem("internal_error")
+            report(problem)
+            self._refuse("temporarily_unavailable")
+        except Exception as problem:
+            report(problem)
+            self._refuse("internal_error")
         finally:
             self.frames.put_nowait(None)
 
@@ -106,16 +107,22 @@ class _Turn:
         result = self._result(turn, self.asking)
         self._show(turn, await self._close(result))
         if result.state == Turn.State.REFUSED:
-            self._problem(_outward(result.problem))
+            self._refuse(result.problem)
 
     # --- what is asked -----------------------------------------------------------------------
 
     async def _ask(self, turn: OpenTurn, material: Material) -> Event:
-        """How the cascade ended. Raises InsufficientFunds or UnknownPrice before any model is called."""
+        """How the cascade ended. Raises InsufficientFunds, UnknownPrice or DiskFull before any model is called."""
         known, source_error = await _with_fresh_records(turn, material)
-        self.built = context.build(
-            known, material.instructions, input_token_budget=settings.PROMPT_TOKEN_BUDGET, source_error=source_error
+        self.built = await asyncio.to_thread(
+            context.build,
+            known,
+            material.instructions,
+            input_token_budget=settings.PROMPT_TOKEN_BUDGET,
+            source_error=source_error,
         )
+        if not await asyncio.to_thread(journal.has_room):
+            raise DiskFull
         ceiling = self.engine.ceiling(self.built.prompt, material.strategy)
         await uninterrupted(in_db(ledger.hold)(turn.tenant_id, turn.id, ceiling))
         record = CallRecord(
@@ -130,19 +137,20 @@ class _Turn:
 
     async def _follow(self, turn: OpenTurn, run: Run, straight_through: bool) -> Event:
         """Until the last event; what may be shown before it (a chatbot without a floor) is stored and shown."""
-        unshown, shown_at = "", time.monotonic()
+        written, shown_at = "", time.monotonic()
         async for event in run:
             if not isinstance(event, Released):
                 return event
-            unshown += event.text
+            written += event.text
             if straight_through and time.monotonic() - shown_at >= SHOW_SECONDS:
-                await self._show_at_once(turn, unshown)
-                unshown, shown_at = "", time.monotonic()
+                await self._show_at_once(turn, self._told(written))
+                shown_at = time.monotonic()
         raise RuntimeError("the cascade ended without saying how")
 
-    async def _show_at_once(self, turn: OpenTurn, text: str) -> None:
-        chunks = self._chunks(text)
-        self.shown += text
+    async def _show_at_once(self, turn: OpenTurn, told: str) -> None:
+        if not (chunks := self._chunks(told[len(self.shown) :])):
+            return
+        self.shown = told
         stored = in_db(conversations.stream_chunks)(turn.tenant_id, turn.id, chunks)
         try:
             self._show(turn, await uninterrupted(stored))
@@ -163,54 +171,70 @@ class _Turn:
             context_report=REPORT.dump_python(self.built.report, mode="json") if self.built else {},
         )
         if asking.cancelled():
-            return self._with_text(replace(result, state=Turn.State.CANCELLED), self.shown, [protocol.abort()])
+            return self._ended(replace(result, state=Turn.State.CANCELLED), self.shown, protocol.abort())
         match asking.exception() or asking.result():
             case Accepted(attempt):
-                return self._with_text(result, self._told(attempt), [protocol.text_end(PART), protocol.finish("stop")])
+                return self._ended(result, self._told(attempt.text), protocol.finish("stop"))
             case BrokenOff(attempt):
-                ended = [protocol.text_end(PART), protocol.error_chunk("interrupted")]
-                return self._with_text(replace(result, problem=attempt.error or "cut"), self._told(attempt), ended)
+                broken = replace(result, problem=attempt.error or "cut")
+                return self._ended(broken, self._told(attempt.text), protocol.error_chunk("interrupted"))
             case HandedOver(reason):
                 return replace(result, state=Turn.State.HANDED_OVER, problem=reason, hand_over=True)
             case ledger.InsufficientFunds():
-                return replace(result, state=Turn.State.REFUSED, problem="insufficient_funds")
+                return self._refused(result, "insufficient_funds")
             case UnknownPrice():
-                return replace(result, state=Turn.State.REFUSED, problem="unknown_price")
+                return self._refused(result, "unknown_price")
+            case DiskFull():
+                return self._refused(result, "disk_full")
             case problem:
-                log.error("a turn failed while models were asked", exc_info=problem)  # type: ignore[arg-type]
+                assert isinstance(problem, Exception)
+                report(problem)
                 gone = isinstance(problem, DATABASE_GONE)
-                code = "temporarily_unavailable" if gone else "internal_error"
-                return replace(result, state=Turn.State.REFUSED, problem=code)
+                return self._refused(result, "temporarily_unavailable" if gone else "internal_error")
 
-    def _told(self, attempt: Attempt) -> str:
-        """The reply as the customer reads it: a warning first where a record behind it is out of date."""
+    def _refused(self, result: TurnResult, code: str) -> TurnResult:
+        refused = replace(result, state=Turn.State.REFUSED, problem=code)
+        return self._ended(refused, self.shown, protocol.error_chunk(_outward(code)))
+
+    def _told(self, text: str) -> str:
+        """A reply as the customer reads it: a warning first where a record behind it is out of date."""
         assert self.built is not None
         notice = context.stale_notice(self.built.report)
-        return f"{notice} {attempt.text.strip()}" if notice else attempt.text.strip()
+        return f"{notice} {text.lstrip()}" if notice else text.lstrip()
 
-    def _with_text(self, result: TurnResult, text: str, ending: list[dict[str, Any]]) -> TurnResult:
+    def _ended(self, result: TurnResult, told: str, ending: dict[str, Any]) -> TurnResult:
         """The reply (none, where nothing may be shown) and the chunks that are still to be shown."""
-        unshown = text.removeprefix(self.shown) if text else ""
-        chunks = self._chunks(unshown) if unshown else []
-        frames = (*chunks, *(self._frame(chunk) for chunk in ending))
+        rest = told[len(self.shown) :].rstrip()
+        text = self.shown + rest
+        closing = [protocol.text_end(PART), ending] if text else [ending]
+        frames = (*self._chunks(rest), *(self._frame(chunk) for chunk in closing))
         return replace(result, reply=Reply(self.message_id, text) if text else None, frames=frames)
 
     def _chunks(self, text: str) -> list[dict[str, Any]]:
-        opening = [] if self.shown else [protocol.start(str(self.message_id)), protocol.text_start(PART)]
         deltas = [protocol.text_delta(PART, piece) for piece in protocol.pieces(text)]
+        begun = bool(self.shown) or not deltas
+        opening = [] if begun else [protocol.start(str(self.message_id)), protocol.text_start(PART)]
         return [self._frame(chunk) for chunk in (*opening, *deltas)]
 
     def _frame(self, chunk: dict[str, Any]) -> dict[str, Any]:
         return {"event": "stream.chunk", "message_id": str(self.message_id), "data": chunk}
 
     async def _close(self, result: TurnResult) -> Sequence[dict[str, Any]]:
-        """On record, or, the database being gone, on disk until it is back: then the chunks have no seq yet."""
-        try:
-            return await in_db(conversations.close_turn)(result)
-        except DATABASE_GONE as problem:
-            log.error("a turn is kept in the journal: %s", type(problem).__name__)
-            await asyncio.to_thread(journal.keep, result)
-            return result.frames
+        """On record, or on disk until the database is back: then the chunks have no seq yet.
+
+        With neither it waits, for as long as the process lives: what was done is never forgotten.
+        """
+        while True:
+            try:
+                return await in_db(conversations.close_turn)(result)
+            except Exception as problem:
+                report(problem)
+            try:
+                await asyncio.to_thread(journal.keep, result)
+                return result.frames
+            except OSError as problem:
+                report(problem)
+            await asyncio.sleep(CLOSE_AGAIN_SECONDS)
 
     # --- what is shown -----------------------------------------------------------------------
 
@@ -231,10 +255,16 @@ class _Turn:
                 Frame(**{"reply_to": turn.reply_to} | frame, conversation_id=str(turn.conversation_id))
             )
 
-    def _problem(self, code: str, detail: str = "") -> None:
+    def _refuse(self, code: str, detail: str = "") -> None:
+        outward = _outward(code)
+        told = detail if outward == code else ""  # else it would tell what the code does not
         self.frames.put_nowait(
-            protocol.problem(code, detail, reply_to=self.send.id, conversation_id=self.send.conversation_id)
+            protocol.problem(outward, told, reply_to=self.send.id, conversation_id=self.send.conversation_id)
         )
+
+
+class DiskFull(Exception):
+    """A turn that ended without a database could not be kept; nothing was asked."""
 
 
 class _Recorder:
@@ -260,20 +290,20 @@ class _Recorder:
             await uninterrupted(in_db(step)(*told))
         except DATABASE_GONE as problem:
             self._gone = True
-            log.error("an attempt is not on record yet: %s", type(problem).__name__)
+            report(problem)
 
 
 async def _with_fresh_records(turn: OpenTurn, material: Material) -> tuple[Context, str | None]:
     """The context with what the tenant's record source says now, and the code of its failure, if it failed."""
     known = material.context
     if material.record_source is None:
-        return known, None
+        return known, material.source_error
     try:
         fetched = await record_source.fetch(material.record_source, known.customer.external_id, known.question)
     except record_source.RecordSourceError as problem:
         return known, problem.code
     records = record_source.merge(known.customer.records, fetched)
-    await uninterrupted(in_db(conversations.store_records)(turn.tenant_id, turn.customer_id, records, known.now))
+    await uninterrupted(in_db(conversations.store_records)(turn, fetched, known.now))
     return replace(known, customer=replace(known.customer, records=records)), None
 
 
@@ -289,6 +319,4 @@ async def uninterrupted(step: Coroutine[Any, Any, T]) -> T:
 
 def _outward(code: str) -> str:
     """What a customer may know: not their tenant's money, nor how it has set things up."""
-    return (
-        code if code in ("busy", "not_found", "idempotency_conflict", "internal_error") else "temporarily_unavailable"
-    )
+    return code if code in TOLD else "temporarily_unavailable"

@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 from django.conf import settings
+from django.db import InterfaceError, OperationalError
 from pydantic import TypeAdapter
 
 from cascade.conversations import TurnResult, close_turn
 
 RESULT: TypeAdapter[TurnResult] = TypeAdapter(TurnResult)
+LEAST_ROOM = 16 * 1024 * 1024  # bytes
 log = logging.getLogger(__name__)
 
 
@@ -33,13 +36,31 @@ def keep(result: TurnResult) -> None:
 
 
 def replay() -> int:
-    """Close every turn that waits here; how many. Raises what the database raises, and then keeps the rest."""
-    closed = 0
-    for path in waiting():
+    """Close every turn that waits here; how many. Raises what a lost database raises, and then keeps the rest.
+
+    A file that cannot be replayed for any other reason is set aside as `.rejected`, for a person to look at.
+    """
+    return sum(_replay(path) for path in waiting())
+
+
+def _replay(path: Path) -> bool:
+    try:
         close_turn(RESULT.validate_json(path.read_bytes()))
-        path.unlink()
-        closed += 1
-    return closed
+    except (OperationalError, InterfaceError):
+        raise
+    except FileNotFoundError:
+        return False  # another process was faster
+    except Exception as problem:
+        log.error("%s cannot be replayed: %s", path.name, type(problem).__name__)
+        path.rename(path.with_suffix(".rejected"))
+        return False
+    path.unlink(missing_ok=True)
+    return True
+
+
+def has_room() -> bool:
+    """Whether a turn that ends without a database could be kept here."""
+    return shutil.disk_usage(_folder()).free >= LEAST_ROOM
 
 
 def waiting() -> Iterator[Path]:
