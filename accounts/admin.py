@@ -77,10 +77,10 @@ class RecordRows(TenantInline):
 @admin.register(Customer)
 class CustomerPage(TenantAdmin):
     changed_by = LEAD
-    list_display = ("__str__", "external_id", "verified", "locale", "records_fetched_at", "created_at")
+    list_display = ("__str__", "external_id", "verified", "locale", "created_at")
     list_filter = ("verified", "created_at")
     search_fields = ("external_id", "attributes__name", "attributes__email")
-    readonly_fields = ("external_id", "verified", "records_fetched_at", "created_at")
+    readonly_fields = ("external_id", "verified", "created_at")
     inlines = (RecordRows,)
 
 

@@ -128,7 +128,6 @@ class Customer(TenantRow):
     attributes = models.JSONField(default=dict, blank=True)
     verified = models.BooleanField(default=False, help_text="False: a visitor nobody vouched for.")
     locale = models.CharField(max_length=35, blank=True)
-    records_fetched_at = models.DateTimeField(null=True, blank=True, help_text="From the record source.")
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["tenant", "external_id"], name="one_customer_an_external_id")]

@@ -9,16 +9,19 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
+import structlog
 from django.conf import settings
 from django.db.models import Q
 from django.utils import timezone
 
 from accounts import models as accounts
-from accounts.sealing import unseal
+from accounts.sealing import CannotOpen, unseal
 from cascade import models
 from cascade.context import Instructions
 from cascade.record_source import RecordSource
 from cascade.values import Context, Customer, LanguageModel, Passage, Price, Record, Strategy, Tier, Utterance
+
+log = structlog.get_logger(__name__)
 
 
 class NoStrategy(Exception):
@@ -37,7 +40,8 @@ class Material:
     strategy: Strategy
     strategy_id: str
     context: Context
-    record_source: RecordSource | None  # None: the chatbot has none, or was answered by it just now
+    record_source: RecordSource | None  # None: there is none, it cannot be asked, or it was just now
+    source_error: str | None = None  # code: why a source that the chatbot has cannot be asked
 
 
 def gather(
@@ -45,6 +49,7 @@ def gather(
 ) -> Material:
     """Raises NoStrategy."""
     now = timezone.now()
+    source, source_error = record_source(chatbot, conversation, now)
     return Material(
         instructions=instructions(chatbot),
         strategy=strategy(chatbot, now),
@@ -60,7 +65,8 @@ def gather(
                 for article in chatbot.articles.order_by("slug")
             ),
         ),
-        record_source=record_source(chatbot, customer, now),
+        record_source=source,
+        source_error=source_error,
     )
 
 
@@ -94,15 +100,21 @@ def history(conversation: models.Conversation) -> tuple[Utterance, ...]:
     return tuple(Utterance(role=message.role, text=message.text) for message in messages)  # type: ignore[arg-type]
 
 
-def record_source(chatbot: models.Chatbot, customer: accounts.Customer, now: datetime) -> RecordSource | None:
-    fetched = customer.records_fetched_at
-    if chatbot.record_source_secret is None or (fetched and now - fetched < chatbot.record_source_ttl):
-        return None
-    return RecordSource(
-        url=chatbot.record_source_url,
-        secret=unseal(chatbot.record_source_secret),
-        allow_private=settings.PRIVATE_RECORD_SOURCES,
-    )
+def record_source(
+    chatbot: models.Chatbot, conversation: models.Conversation, now: datetime
+) -> tuple[RecordSource | None, str | None]:
+    """`Material.record_source` and `Material.source_error`."""
+    fetched = conversation.records_fetched_at
+    asked_just_now = fetched is not None and now - fetched < chatbot.record_source_ttl
+    if not chatbot.record_source_url or chatbot.record_source_secret is None or asked_just_now:
+        return None, None
+    try:
+        secret = unseal(chatbot.record_source_secret)
+    except CannotOpen:
+        log.error("record_source_secret_cannot_be_opened", chatbot_id=str(chatbot.id))
+        return None, "secret_unreadable"
+    source = RecordSource(url=chatbot.record_source_url, secret=secret, allow_private=settings.PRIVATE_RECORD_SOURCES)
+    return source, None
 
 
 # --- the strategy and its prices ------------------------------------------------------------

@@ -146,6 +146,7 @@ class Conversation(TenantRow):
     last_seq = models.PositiveBigIntegerField(default=0, help_text="The last sequence number given to a frame.")
     summary = models.TextField(blank=True, help_text="Of what no longer fits the window.")
     summarised = models.PositiveIntegerField(default=0, help_text="How many messages the summary stands for.")
+    records_fetched_at = models.DateTimeField(null=True, help_text="From the chatbot's record source.")
     updated_at = models.DateTimeField(auto_now=True)
 
     class Meta:

@@ -91,6 +91,7 @@ class Migration(migrations.Migration):
                 ('last_seq', models.PositiveBigIntegerField(default=0, help_text='The last sequence number given to a frame.')),
                 ('summary', models.TextField(blank=True, help_text='Of what no longer fits the window.')),
                 ('summarised', models.PositiveIntegerField(default=0, help_text='How many messages the summary stands for.')),
+                ('records_fetched_at', models.DateTimeField(help_text="From the chatbot's record source.", null=True)),
                 ('updated_at', models.DateTimeField(auto_now=True)),
                 ('chatbot', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='conversations', to='cascade.chatbot')),
                 ('customer', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='conversations', to='accounts.customer')),
