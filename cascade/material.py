@@ -21,6 +21,9 @@ from cascade.context import Instructions
 from cascade.record_source import RecordSource
 from cascade.values import Context, Customer, LanguageModel, Passage, Price, Record, Strategy, Tier, Utterance
 
+MOST_RECORDS = 200  # of a customer, the newest
+MOST_ARTICLES = 500  # of a chatbot
+
 log = structlog.get_logger(__name__)
 
 
@@ -62,7 +65,7 @@ def gather(
             summary=conversation.summary,
             passages=tuple(
                 Passage(source_id=article.slug, title=article.title, text=article.body)
-                for article in chatbot.articles.order_by("slug")
+                for article in chatbot.articles.order_by("slug")[:MOST_ARTICLES]
             ),
         ),
         record_source=source,
@@ -86,7 +89,9 @@ def customer_value(customer: accounts.Customer) -> Customer:
         verified=customer.verified,
         locale=customer.locale or None,
         attributes=customer.attributes,
-        records=tuple(record_value(record) for record in customer.records.order_by("type", "external_id")),
+        records=tuple(
+            record_value(record) for record in customer.records.order_by("-as_of", "type", "external_id")[:MOST_RECORDS]
+        ),
     )
 
 
