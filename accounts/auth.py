@@ -14,7 +14,8 @@ from __future__ import annotations
 import hmac
 import re
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import sha256
@@ -61,6 +62,16 @@ class WidgetDoor:
 
 
 @dataclass(frozen=True, slots=True)
+class Proven:
+    """Who somebody is proven to be, whether there is a row for them or not."""
+
+    external_id: str
+    claims: Claims | None  # None: a visitor
+    visitor: str | None = None  # the secret by which this visitor returns; None: not a visitor
+    is_new: bool = False  # a visitor we have just made up
+
+
+@dataclass(frozen=True, slots=True)
 class Caller:
     """A customer or visitor in front of one widget."""
 
@@ -103,34 +114,53 @@ def origin_allowed(door: WidgetDoor, origin: str | None) -> bool:
     return origin is not None and origins.is_allowed(origin, door.allowed_origins)
 
 
-def identify(door: WidgetDoor, jwt: str | None, visitor: str | None) -> Caller:
-    """Who stands at the door: the customer the tenant signed for, else a visitor, returning or new.
+def verify(door: WidgetDoor, jwt: str | None, visitor: str | None) -> Proven:
+    """Who stands at the door: the customer the tenant signed for, else a visitor, returning or new. Writes nothing.
 
     A JWT that is presented must hold; it is never passed over for a visitor, except where the
     widget knows visitors only. A visitor's secret that does not hold makes a new visitor.
     Raises IdentityRefused; why is logged, not told.
     """
-    try:
+    with _refusals_logged(door):
         if door.identity == Widget.Identity.OFF or (jwt is None and door.identity != Widget.Identity.REQUIRED):
             return _visitor(door, visitor)
         if jwt is None:
             raise IdentityRefused("required")
-        return _customer(door, jwt)
+        with in_tenant(door.tenant_id):
+            claims = read_identity(jwt, door.public_key, lambda kid: _secret(door, kid))
+        return Proven(claims.external_id, claims)
+
+
+def admit(door: WidgetDoor, proven: Proven) -> Caller:
+    """Let them in, under a row of their own. Raises IdentityRefused where PostgreSQL cannot keep what was signed."""
+    with _refusals_logged(door):
+        try:
+            customer = _row(door, proven)
+        except (DataError, UnicodeEncodeError):  # NUL, half a surrogate pair, NaN
+            raise IdentityRefused("unstorable") from None
+    return Caller(
+        door.tenant_id,
+        door.widget_id,
+        customer.id,
+        customer.external_id,
+        verified=proven.claims is not None,
+        expires_at=proven.claims and proven.claims.expires_at,
+        visitor=proven.visitor,
+    )
+
+
+def identify(door: WidgetDoor, jwt: str | None, visitor: str | None) -> Caller:
+    """`verify` and `admit`. Raises IdentityRefused."""
+    return admit(door, verify(door, jwt, visitor))
+
+
+@contextmanager
+def _refusals_logged(door: WidgetDoor) -> Iterator[None]:
+    try:
+        yield
     except IdentityRefused as refused:
         log.info("identity_refused", reason=refused.code, tenant_id=str(door.tenant_id), widget=door.public_key)
         raise
-
-
-def _customer(door: WidgetDoor, jwt: str) -> Caller:
-    try:
-        with in_tenant(door.tenant_id):
-            claims = read_identity(jwt, door.public_key, lambda kid: _secret(door, kid))
-            customer = _vouched(door, claims)
-    except (DataError, UnicodeEncodeError):  # NUL, half a surrogate pair, NaN: what PostgreSQL cannot keep
-        raise IdentityRefused("unstorable") from None
-    return Caller(
-        door.tenant_id, door.widget_id, customer.id, customer.external_id, True, claims.expires_at, visitor=None
-    )
 
 
 def _secret(door: WidgetDoor, kid: str) -> bytes | None:
@@ -144,36 +174,36 @@ def _secret(door: WidgetDoor, kid: str) -> bytes | None:
     return None
 
 
-def _vouched(door: WidgetDoor, claims: Claims) -> Customer:
-    """The customer's row, brought up to what was signed; attributes that were not mentioned stay."""
-    customer, _ = Customer.objects.select_for_update().get_or_create(
-        tenant_id=door.tenant_id, external_id=claims.external_id
-    )
-    known = (customer.attributes, customer.locale, customer.verified)
-    vouched = ({**customer.attributes, **claims.attributes}, claims.locale or customer.locale, True)
-    if known != vouched:
-        customer.attributes, customer.locale, customer.verified = vouched
-        customer.save(update_fields=["attributes", "locale", "verified"])
-    return customer
+def _row(door: WidgetDoor, proven: Proven) -> Customer:
+    with in_tenant(door.tenant_id):
+        customer, _ = Customer.objects.select_for_update().get_or_create(
+            tenant_id=door.tenant_id, external_id=proven.external_id
+        )
+        if proven.claims:
+            _apply(proven.claims, customer)
+        return customer
 
 
-def _visitor(door: WidgetDoor, secret: str | None) -> Caller:
+def _apply(claims: Claims, customer: Customer) -> None:
+    """Bring the locked row up to what was signed; attributes that were not mentioned stay.
+
+    What was signed before something that was applied already is passed over: tabs keep their JWT for a while.
+    """
+    if customer.signed_at and claims.issued_at < customer.signed_at:
+        return
+    customer.attributes = {**customer.attributes, **claims.attributes}
+    customer.locale = claims.locale or customer.locale
+    customer.verified, customer.signed_at = True, claims.issued_at
+    customer.save(update_fields=["attributes", "locale", "verified", "signed_at"])
+
+
+def _visitor(door: WidgetDoor, secret: str | None) -> Proven:
     signer = signing.Signer(salt=f"accounts.visitor:{door.widget_id}")
     try:
-        visitor_id = signer.unsign(secret or "")
+        visitor_id, is_new = signer.unsign(secret or ""), False
     except (signing.BadSignature, UnicodeEncodeError):
-        visitor_id = str(uuid4())
-    with in_tenant(door.tenant_id):
-        customer, _ = Customer.objects.get_or_create(tenant_id=door.tenant_id, external_id=VISITOR_PREFIX + visitor_id)
-    return Caller(
-        door.tenant_id,
-        door.widget_id,
-        customer.id,
-        customer.external_id,
-        verified=False,
-        expires_at=None,
-        visitor=signer.sign(visitor_id),
-    )
+        visitor_id, is_new = str(uuid4()), True
+    return Proven(VISITOR_PREFIX + visitor_id, None, signer.sign(visitor_id), is_new)
 
 
 # --- widgets and their signing secrets -------------------------------------------------------

@@ -52,7 +52,8 @@ class Claims:
     external_id: str
     attributes: Mapping[str, Any]
     locale: str  # "": not said
-    expires_at: datetime  # aware
+    issued_at: datetime  # aware, as is the other
+    expires_at: datetime
 
 
 def read_identity(jwt: str, audience: str, find_secret: Callable[[str], bytes | None]) -> Claims:
@@ -61,7 +62,7 @@ def read_identity(jwt: str, audience: str, find_secret: Callable[[str], bytes | 
     `find_secret` gives the live secret of a `kid`, or None. Raises IdentityRefused.
     """
     payload = _verified(jwt, audience, find_secret)
-    return Claims(_subject(payload), _attributes(payload), _locale(payload), _expiry(payload))
+    return Claims(_subject(payload), _attributes(payload), _locale(payload), *_lifetime(payload))
 
 
 def write_identity(
@@ -121,14 +122,18 @@ def _locale(payload: Mapping[str, Any]) -> str:
     return locale
 
 
-def _expiry(payload: Mapping[str, Any]) -> datetime:
+def _lifetime(payload: Mapping[str, Any]) -> tuple[datetime, datetime]:
+    """When it was issued and when it expires."""
     issued, expires = payload["iat"], payload["exp"]
     for moment in (issued, expires):
         if isinstance(moment, bool) or not isinstance(moment, int | float):
             _refuse("lifetime")
-    if not 0 < expires - issued <= LONGEST_LIFETIME.total_seconds():
+    try:
+        if not 0 < expires - issued <= LONGEST_LIFETIME.total_seconds():
+            _refuse("lifetime")
+        return datetime.fromtimestamp(issued, UTC), datetime.fromtimestamp(expires, UTC)
+    except OverflowError:  # a whole number that is greater than any float
         _refuse("lifetime")
-    return datetime.fromtimestamp(expires, UTC)
 
 
 def _refuse(code: str) -> NoReturn:

@@ -128,6 +128,7 @@ class Customer(TenantRow):
     attributes = models.JSONField(default=dict, blank=True)
     verified = models.BooleanField(default=False, help_text="False: a visitor nobody vouched for.")
     locale = models.CharField(max_length=35, blank=True)
+    signed_at = models.DateTimeField(null=True, editable=False)  # the newest identity that was applied; None: none was
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["tenant", "external_id"], name="one_customer_an_external_id")]

@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -18,7 +19,7 @@ from uuid import UUID
 from channels.generic.websocket import AsyncWebsocketConsumer
 
 from accounts import auth
-from accounts.auth import Caller
+from accounts.auth import Caller, Proven, WidgetDoor
 from accounts.identity import LEEWAY, IdentityRefused
 from accounts.tenancy import in_db
 from cascade.conversations import ConversationView, NotFound, open_conversation
@@ -154,17 +155,19 @@ class ChatConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]  # Channels ha
         self._spawn(self._check_identity(frame, caller))
         await self._outbox.put(ready(caller, view, frame.id))
 
-    def _identify(self, frame: Auth) -> Caller:
-        """Raises Refusal and what the database raises."""
-        try:
+    def _verify(self, frame: Auth) -> tuple[WidgetDoor, Proven]:
+        """Writes nothing. Raises Refusal and what the database raises."""
+        with refusing():
             door = auth.find_widget(frame.widget_key)
             if not auth.origin_allowed(door, self._origin()):
                 raise Refusal("origin_refused", protocol.CLOSE_ORIGIN)
-            return auth.identify(door, frame.jwt, frame.visitor)
-        except auth.UnknownWidget:
-            raise Refusal("unknown_widget", protocol.CLOSE_ORIGIN) from None
-        except IdentityRefused:
-            raise Refusal("identity_refused", protocol.CLOSE_IDENTITY) from None
+            return door, auth.verify(door, frame.jwt, frame.visitor)
+
+    def _identify(self, frame: Auth) -> Caller:
+        """Raises Refusal and what the database raises."""
+        door, proven = self._verify(frame)
+        with refusing():
+            return auth.admit(door, proven)
 
     def _origin(self) -> str | None:
         return next((value.decode("latin-1") for name, value in self.scope["headers"] if name == b"origin"), None)
@@ -172,14 +175,23 @@ class ChatConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]  # Channels ha
     async def _check_identity(self, frame: Auth, caller: Caller) -> None:
         """Close the socket when its identity has expired, was withdrawn or has become another."""
         again = replace(frame, visitor=caller.visitor)
-        while True:
+        external_id = caller.external_id
+        while external_id == caller.external_id and _seconds_left(caller) > 0:
             await asyncio.sleep(min(self._check_seconds, _seconds_left(caller)))
-            try:
-                same = await in_db(self._identify)(again)
-            except DATABASE_GONE:
-                same = caller  # nobody can say; the next look will
-            if same.customer_id != caller.customer_id or _seconds_left(caller) <= 0:
-                raise Refusal("identity_refused", protocol.CLOSE_IDENTITY)
+            with suppress(*DATABASE_GONE):  # nobody can say; the next look will
+                external_id = (await in_db(self._verify)(again))[1].external_id
+        raise Refusal("identity_refused", protocol.CLOSE_IDENTITY)
+
+
+@contextmanager
+def refusing() -> Iterator[None]:
+    """What `accounts.auth` refuses, as the socket says it."""
+    try:
+        yield
+    except auth.UnknownWidget:
+        raise Refusal("unknown_widget", protocol.CLOSE_ORIGIN) from None
+    except IdentityRefused:
+        raise Refusal("identity_refused", protocol.CLOSE_IDENTITY) from None
 
 
 def ready(caller: Caller, view: ConversationView, reply_to: str) -> Frame:

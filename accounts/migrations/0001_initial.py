@@ -84,6 +84,7 @@ class Migration(migrations.Migration):
                 ('attributes', models.JSONField(blank=True, default=dict)),
                 ('verified', models.BooleanField(default=False, help_text='False: a visitor nobody vouched for.')),
                 ('locale', models.CharField(blank=True, max_length=35)),
+                ('signed_at', models.DateTimeField(editable=False, null=True)),
                 ('tenant', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='+', to='accounts.tenant')),
             ],
         ),

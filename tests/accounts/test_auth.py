@@ -105,6 +105,8 @@ REFUSED = {
     "over before it began": (signed(iat=now() + 20, exp=now() + 10), "lifetime"),
     "iat as text": (signed(iat=str(now())), "lifetime"),
     "iat true": (signed(iat=True), "lifetime"),
+    "exp greater than any float": (signed(iat=now() + 0.5, exp=10**400), "lifetime"),
+    "iat less than any float": (signed(iat=-(10**400), exp=now() + 600.5), "lifetime"),
     "exp endless": (signed(exp=float("inf")), "malformed"),
     "no subject": (signed(sub=None), "subject"),
     "empty subject": (signed(sub=""), "subject"),
@@ -151,6 +153,19 @@ def test_a_jwt_with_one_character_changed_is_nobodys_or_still_alices(position, r
     # base64 has a few unused bits at the end of the signature; nothing that is said can differ
     assert changed.rsplit(".", 1)[0] == jwt.rsplit(".", 1)[0]
     assert claims.external_id == "alice-1"
+
+
+NUMBERS = st.integers() | st.floats() | st.sampled_from([10**400, -(10**400), now(), now() + 600.5])
+ANYTHING = NUMBERS | st.none() | st.booleans() | st.text() | st.lists(st.text()) | st.dictionaries(st.text(), st.text())
+
+
+@pytest.mark.filterwarnings("ignore")
+@given(st.dictionaries(st.sampled_from(["aud", "sub", "iat", "exp", "nbf", "attributes", "locale"]), ANYTHING))
+def test_whatever_is_signed_is_read_or_refused(claims):
+    payload = {"aud": AUDIENCE, "sub": "alice-1", "iat": now(), "exp": now() + 600} | claims
+    jwt = pyjwt.PyJWS().encode(json.dumps(payload).encode(), SECRET, "HS256", headers={"kid": KID})
+    with suppress(IdentityRefused):
+        assert read(jwt).issued_at < read(jwt).expires_at
 
 
 @given(st.text(max_size=200))
@@ -273,6 +288,26 @@ def test_signed_attributes_are_merged_and_the_rest_stays(alice):
     assert (row.attributes, row.locale) == ({"plan": "pro", "city": "Graz"}, "de")
 
 
+def test_what_was_signed_before_is_not_applied_again(alice):
+    old = alice.sign("c-1", iat=now() - 60, attributes={"plan": "free"}, locale="de")
+    new = alice.sign("c-1", iat=now() - 30, attributes={"plan": "pro"}, locale="fr")
+    callers = [auth.identify(alice.door, jwt, None) for jwt in (old, new, old)]
+    assert len({caller.customer_id for caller in callers}) == 1
+    row = customer(alice, "c-1")
+    assert (row.attributes, row.locale, row.verified) == ({"plan": "pro"}, "fr", True)
+
+
+def test_verifying_writes_nothing(alice):
+    auth.identify(alice.door, alice.sign("c-1", attributes={"plan": "free"}), None)
+    with in_tenant(alice.tenant_id):
+        Customer.objects.update(attributes={"plan": "changed by a member"})
+        before = list(Customer.objects.values())
+    for jwt in (alice.sign("c-1", attributes={"plan": "free"}), alice.sign("c-2"), None):
+        auth.verify(alice.door, jwt, None)
+    with in_tenant(alice.tenant_id):
+        assert list(Customer.objects.values()) == before
+
+
 def test_what_the_database_cannot_keep_is_refused_and_not_half_kept(alice):
     for attributes in ({"name": "a\x00b"}, {"name": "\ud800"}, {"n": float("nan")}):
         assert refused(alice.door, alice.sign("c-1", attributes=attributes)) == "unstorable"
@@ -281,14 +316,16 @@ def test_what_the_database_cannot_keep_is_refused_and_not_half_kept(alice):
 
 
 def test_customers_who_sign_in_at_once_share_one_row_and_lose_no_attribute(alice):
-    def sign_in(n):
+    jwts = [alice.sign("c-1", iat=now() - 1, attributes={f"a{n}": n}) for n in range(12)]
+
+    def sign_in(jwt):
         try:
-            return auth.identify(alice.door, alice.sign("c-1", attributes={f"a{n}": n}), None).customer_id
+            return auth.identify(alice.door, jwt, None).customer_id
         finally:
             connections["default"].close()
 
     with ThreadPoolExecutor(6) as threads:
-        assert len(set(threads.map(sign_in, range(12)))) == 1
+        assert len(set(threads.map(sign_in, jwts))) == 1
     assert customer(alice, "c-1").attributes == {f"a{n}": n for n in range(12)}
 
 

@@ -15,7 +15,7 @@ from django.utils import timezone
 from uuid_utils.compat import uuid7
 
 from accounts import ledger
-from accounts.models import LedgerEntry, WidgetSecret
+from accounts.models import Customer, LedgerEntry, WidgetSecret
 from accounts.tenancy import in_db, in_tenant
 from cascade import conversations
 from cascade.models import Conversation, Feedback, Message, Turn
@@ -58,6 +58,11 @@ def served(models):
         await engine.aclose()
 
     return serve
+
+
+def customers(shop):
+    with in_tenant(shop.tenant_id):
+        return list(Customer.objects.values())
 
 
 def rows(shop, model, **filters):
@@ -339,6 +344,19 @@ async def test_a_withdrawn_identity_closes_the_socket(served, alice):
 
         await in_db(withdraw)()
         assert await client.until_closed() == 4401
+
+
+async def test_looking_whether_an_identity_holds_changes_no_customer(served, alice):
+    async with served(check_seconds=0.05) as address, at_door(address, alice) as client:
+
+        def edit():
+            with in_tenant(alice.tenant_id):
+                Customer.objects.update(attributes={"plan": "changed by a member"}, locale="de", verified=False)
+            return customers(alice)
+
+        edited = await in_db(edit)()
+        assert await client.quiet(0.5) == []
+        assert await in_db(customers)(alice) == edited
 
 
 async def test_anothers_conversation_is_as_unknown_as_one_that_never_was(served, alice):
