@@ -54,6 +54,7 @@ PROBLEMS: dict[str, tuple[int, str]] = {
     "too_slow": (503, "The frames were not read fast enough"),
     "not_found": (404, "There is no such thing"),
     "busy": (409, "The conversation is still being answered"),
+    "conversation_closed": (409, "The conversation is closed"),
     "idempotency_conflict": (409, "This id was used for another message"),
     "temporarily_unavailable": (503, "The chat is not available for a moment"),
     "internal_error": (500, "Something went wrong"),

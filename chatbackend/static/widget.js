@@ -115,8 +115,9 @@
       }
       const { event, data, reply_to } = frame;
       if (event === "session.ready") this.#ready(frame);
-      if (event === "ack" && this.unacknowledged.delete(reply_to)) this.conversation = data.conversation_id;
+      if (event === "ack" && this.unacknowledged.delete(reply_to)) this.#moved(data);
       if (event === "history.page" && !this.#started) this.#resume();
+      if (event === "handoff.updated" && data.state === "closed") this.conversation = null; // the next message begins one
       if (event === "resync.required") {
         this.lastSeq = data.last_seq;
         this.#send("history.list", {});
@@ -137,6 +138,10 @@
       else this.#send("history.list", {});
     }
 
+    #moved({ conversation_id, seq }) {
+      if (conversation_id !== this.conversation) Object.assign(this, { conversation: conversation_id, lastSeq: seq - 1 });
+    }
+
     #resume() {
       this.#started = this.#live = true;
       this.#send("session.resume", { last_seq: this.lastSeq });
@@ -146,6 +151,7 @@
     #refused(code, id) {
       if (code === "busy") setTimeout(() => this.#again(id), 1500); // another tab's turn is running
       else this.unacknowledged.delete(id);
+      if (code === "conversation_closed") this.conversation = null;
       if (this.#live || !["not_found", "temporarily_unavailable", "internal_error"].includes(code)) return;
       if (code === "not_found") Object.assign(this, { conversation: null, lastSeq: 0 });
       this.#socket.close(); // not signed in: from the start, a little later
@@ -200,6 +206,7 @@
     .text { padding: 9px 13px; border-radius: 14px; background: var(--soft); white-space: pre-wrap; overflow-wrap: anywhere; margin: 0; }
     .customer .text { background: var(--tint); color: #fff; border-bottom-right-radius: 4px; }
     .message:not(.customer) .text { border-bottom-left-radius: 4px; }
+    .who { font-size: .8rem; opacity: .8; } .staff .text { border: 1px solid var(--tint); }
     .waiting .text { opacity: .6; }
     .verdict { display: flex; gap: 2px; margin-top: 2px; }
     .verdict button { width: 30px; height: 30px; border-radius: 8px; opacity: .65; display: grid; place-items: center; }
@@ -247,6 +254,8 @@
     make("button", { type: "button", "aria-label": label, title: label, ...properties }, icon(name));
 
   const WHO = { customer: "You", assistant: "Assistant", staff: "Staff" };
+  const WHO_ANSWERS = { open: "", handed_over: "A colleague will answer here.",
+    closed: "This conversation was closed. Your next message begins a new one." };
 
   class Widget extends HTMLElement {
     #line = new Line();
@@ -335,12 +344,12 @@
     }
 
     #show({ event, data, message_id, reply_to }) {
-      if (event === "session.ready") this.#tell(data.state === "handed_over" ? "A colleague will answer here." : "");
+      if (event === "session.ready") this.#tell(WHO_ANSWERS[data.state]);
       if (event === "history.page") for (const message of data.messages) this.#settled(message);
       if (event === "ack" && data.turn_id) this.#acknowledged(reply_to, data);
       if (event === "message.created") this.#settled(data, reply_to);
       if (event === "stream.chunk") this.#chunk(data, message_id, reply_to);
-      if (event === "handoff.updated") this.#tell("A colleague will answer here.");
+      if (event === "handoff.updated") this.#tell(WHO_ANSWERS[data.state]);
       if (event === "typing" && data.role === "staff") this.#typed(data.on);
       if (event === "problem") this.#problem(data, reply_to);
     }
@@ -394,7 +403,8 @@
     #message(id, role, text) {
       let element = this.#messages.get(id);
       if (!element) {
-        element = make("div", { class: `message ${role}` }, make("span", { class: "unseen" }, `${WHO[role]}: `),
+        element = make("div", { class: `message ${role}` },
+          make("span", { class: role === "staff" ? "who" : "unseen" }, `${WHO[role]}: `),
           make("p", { class: "text", dir: "auto" }));
         this.#messages.set(id, element);
         this.log.append(element);

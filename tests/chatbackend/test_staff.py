@@ -11,6 +11,7 @@ import pytest
 from django.db import connection
 from django.test import Client
 from django.urls import reverse
+from playwright.async_api import expect
 from structlog.testing import capture_logs
 from uuid_utils.compat import uuid7
 
@@ -22,13 +23,18 @@ from cascade.models import CascadeStrategy, Chatbot, Conversation, Message
 from cascade.providers import OpenAIProvider
 from cascade.runner import Engine
 from tests.cast import ScriptedScorer, Shop, open_shop
-from tests.chatbackend.sockets import at_door, serving
+from tests.chatbackend import test_widget
+from tests.chatbackend.sockets import Client as Customer
+from tests.chatbackend.sockets import at_door, is_reply, serving
 from tests.chatbackend.test_admin import TIER, list_url, logged_in
+from tests.chatbackend.test_widget import ask, open_by_keyboard, shop_page
 from tests.model_server import ModelServer, Reply
 
 pytestmark = pytest.mark.usefixtures("database")
+chromium = test_widget.chromium
 GOOD, BAD = "Your desk lamp is good.", "Your desk lamp is bad."
 STATE = Conversation.State
+PATIENCE = 20.0  # seconds, on a busy machine
 
 
 @pytest.fixture
@@ -174,6 +180,11 @@ def models():
         yield server
 
 
+async def answer_to(customer: Customer, text: str) -> str:
+    await customer.send("message.send", text=text)
+    return (await customer.next(is_reply, PATIENCE))["data"]["text"]
+
+
 @asynccontextmanager
 async def customer_with_person(models, shop):
     """A customer at an open socket, whose question no model answered well enough."""
@@ -181,7 +192,7 @@ async def customer_with_person(models, shop):
     engine = Engine({"openai": OpenAIProvider("key", models.base_url)}, ScriptedScorer({"good": 0.9, "bad": 0.1}))
     async with serving(engine) as address, at_door(address, shop) as client:
         await client.send("message.send", text="Where is my order?")
-        await client.next("handoff.updated")
+        await client.next("handoff.updated", PATIENCE)
         yield client
     await engine.aclose()
 
@@ -191,7 +202,7 @@ async def test_an_open_socket_shows_the_persons_reply_at_once(models):
     bob = await in_db(logged_in)((shop, "support"))
     async with customer_with_person(models, shop) as customer:
         await in_db(post)(bob, customer.conversation_id, text="I am Bob. It is on its way.")
-        frame = await customer.next("message.created")
+        frame = await customer.next("message.created", PATIENCE)
         assert (frame["data"]["role"], frame["data"]["text"]) == ("staff", "I am Bob. It is on its way.")
         assert customer.seqs == list(range(1, frame["seq"] + 1))
 
@@ -201,13 +212,13 @@ async def test_given_back_the_chatbot_answers_again(models):
     bob = await in_db(logged_in)((shop, "support"))
     async with customer_with_person(models, shop) as customer:
         await customer.send("message.send", text="Is anybody there?")
-        assert (await customer.next("ack"))["data"]["state"] == "handed_over"
+        assert (await customer.next("ack", PATIENCE))["data"]["state"] == "handed_over"
         asked = len(models.calls)
         await in_db(post)(bob, customer.conversation_id, deed="give_back")
-        frame = await customer.next("handoff.updated")
+        frame = await customer.next("handoff.updated", PATIENCE)
         assert frame["data"] == {"state": "open", "reason": "given_back"}
         models.script("*", Reply(GOOD))
-        assert await customer.ask("And now?") == GOOD
+        assert await answer_to(customer, "And now?") == GOOD
         assert len(models.calls) == asked + 1
 
 
@@ -217,13 +228,41 @@ async def test_closed_it_is_told_and_what_is_asked_next_begins_anew(models):
     async with customer_with_person(models, shop) as customer:
         closed = customer.conversation_id
         await in_db(post)(bob, closed, deed="close")
-        frame = await customer.next("handoff.updated")
+        frame = await customer.next("handoff.updated", PATIENCE)
         assert frame["data"] == {"state": "closed", "reason": "closed"}
         await customer.send("message.send", conversation_id=closed, text="Hello?")
-        await customer.next("problem")
+        await customer.next("problem", PATIENCE)
         models.script("*", Reply(GOOD))
-        assert await customer.ask("Hello again?") == GOOD
+        assert await answer_to(customer, "Hello again?") == GOOD
         assert customer.received[-1]["conversation_id"] != closed
+
+
+async def test_the_widget_shows_who_answers(chromium, models):
+    shop = await in_db(open_shop)("alice", models.base_url)
+    bob = await in_db(logged_in)((shop, "support"))
+    models.script("*", Reply("I do not know."))  # not scored: a person is asked
+    async with shop_page(shop, models) as address:
+        tab = await chromium.new_page()
+        log, status = tab.get_by_role("log"), tab.get_by_role("status")
+        await open_by_keyboard(tab, address)
+        await ask(tab, "Where is my order?")
+        await expect(status).to_contain_text("A colleague will answer here.", timeout=PATIENCE * 1000)
+        talk_id = await in_db(only_conversation)(shop)
+        await in_db(post)(bob, talk_id, text="I am Bob.")
+        await expect(log.get_by_text("Staff:")).to_be_visible()
+        await expect(log).to_contain_text("I am Bob.")
+        await in_db(post)(bob, talk_id, deed="give_back")
+        await expect(status).to_have_text("")
+        await in_db(post)(bob, talk_id, deed="close")
+        await expect(status).to_contain_text("closed")
+        models.script("*", Reply(GOOD))
+        await ask(tab, "And now?")
+        await expect(log).to_contain_text(f"Assistant: {GOOD}", timeout=PATIENCE * 1000)
+
+
+def only_conversation(shop: Shop):
+    with in_tenant(shop.tenant_id):
+        return Conversation.objects.get().id
 
 
 # --- the strategy that answers otherwise ------------------------------------------------------
