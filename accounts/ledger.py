@@ -59,7 +59,7 @@ class Charge:
     call_id: UUID
     conversation_id: UUID
     chatbot_id: UUID
-    number: int  # order within the turn, from 0
+    number: int  # order within the turn, from 1
     tier: int  # index into the strategy's tiers
     model: str
     outcome: str

@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from itertools import groupby
 from typing import Literal
 
-from cascade.facts import facts, rank_records, record_line, record_order, record_relevance, relevance
+from cascade.facts import facts, record_line, record_order, record_relevance, relevance
 from cascade.plain_text import as_material, clean, shorten, tokens_at_most
 from cascade.values import Context, Prompt, PromptMessage, Utterance
 
@@ -25,7 +25,6 @@ __all__ = [
     "Named",
     "StaleRecord",
     "build",
-    "rank_records",
     "roll",
     "stale_notice",
 ]
@@ -42,7 +41,6 @@ class Instructions:
     name: str
     instructions: str = ""
     tone: str = ""
-    hand_over_text: str = ""
     stale_after: timedelta = timedelta(hours=24)  # an older record is never asserted as current
 
 

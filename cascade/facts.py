@@ -94,16 +94,11 @@ def _quoted(text: str) -> str:
 # --- which records a question is about ----------------------------------------------------
 
 
-def rank_records(question: str, records: Sequence[Record], recent: str = "") -> tuple[Record, ...]:
-    """The records, those that share most with the question first; of equals the most recent first.
+def record_order(question: str, records: Sequence[Record], recent: str = "") -> list[int]:
+    """The places of the records, those that share most with the question first; of equals the most recent first.
 
     `recent`: what was said just before, which counts a quarter, so that "and when does it arrive?" finds its order.
     """
-    return tuple(records[i] for i in record_order(question, records, recent))
-
-
-def record_order(question: str, records: Sequence[Record], recent: str = "") -> list[int]:
-    """The places of `records` in the order of `rank_records`."""
     scores = record_relevance(question, records, recent)
     return sorted(range(len(records)), key=lambda i: (-scores[i], -_latest(records[i]), i))
 

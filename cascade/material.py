@@ -41,7 +41,6 @@ class Material:
 
     instructions: Instructions
     strategy: Strategy
-    strategy_id: str
     context: Context
     record_source: RecordSource | None  # None: there is none, it cannot be asked, or it was just now
     source_error: str | None = None  # code: why a source that the chatbot has cannot be asked
@@ -56,7 +55,6 @@ def gather(
     return Material(
         instructions=instructions(chatbot),
         strategy=strategy(chatbot, now),
-        strategy_id=str(chatbot.live_strategy_id),
         context=Context(
             customer=customer_value(customer),
             question=question,
@@ -78,7 +76,6 @@ def instructions(chatbot: models.Chatbot) -> Instructions:
         name=chatbot.name,
         instructions=chatbot.instructions,
         tone=chatbot.tone,
-        hand_over_text=chatbot.hand_over_text,
         stale_after=chatbot.stale_after,
     )
 

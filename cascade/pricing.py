@@ -2,7 +2,7 @@
 
 Dollars per million tokens is, numerically, micro-dollars per token, so an exact sum of
 tokens times prices is already in micro-dollars; it is rounded once a call, half up. Which
-price applies on which day is settled before (`cascade.wiring`), who pays is settled after
+price applies on which day is settled before (`cascade.material`), who pays is settled after
 (`accounts.ledger`).
 """
 

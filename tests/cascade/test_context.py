@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
 from cascade import local_models
-from cascade.context import Built, Instructions, build, rank_records, roll, stale_notice
+from cascade.context import Built, Instructions, build, roll, stale_notice
+from cascade.facts import record_order
 from cascade.plain_text import clean, shorten, tokens_at_most
 from cascade.values import Context, Customer, Passage, Record, Utterance
 
@@ -267,8 +268,9 @@ def test_the_prompt_stays_within_its_budget_and_the_cut_is_reported(context, bud
 @given(context=contexts, budget=st.integers(0, 3000))
 def test_articles_and_history_are_cut_before_the_customer(context, budget):
     built = build_for(context, budget)
-    first = {id(record) for record in rank_records(context.question, context.customer.records, recent(context))[:6]}
-    lost = {id(it) for it in context.customer.records} - {id(it) for it in built.context.customer.records}
+    records = context.customer.records
+    first = {id(records[i]) for i in record_order(context.question, records, recent(context))[:6]}
+    lost = {id(it) for it in records} - {id(it) for it in built.context.customer.records}
     if lost & first or built.context.customer.attributes != context.customer.attributes:
         assert not built.context.history
         assert not built.context.passages
@@ -419,11 +421,15 @@ def test_records_are_ranked_by_what_they_share_with_the_question():
     shoes = order("A-1", items=[{"name": "Running shoes"}], placed_on="2026-11-01")
     lamp = order("A-2", items=[{"name": "Desk lamp"}], placed_on="2026-11-20")
     records = (plan, shoes, lamp)
-    assert rank_records("Where are my shoes?", records)[0] == shoes
-    assert rank_records("When does my subscription renew?", records)[0] == plan
-    assert rank_records("Where is order A-2?", records)[0] == lamp
-    assert rank_records("Where is my order?", records)[:2] == (lamp, shoes)  # of equals the latest
-    assert rank_records("And when does it arrive?", records, "Your running shoes are on their way.")[0] == shoes
+
+    def ranked(question, recent=""):
+        return [records[i] for i in record_order(question, records, recent)]
+
+    assert ranked("Where are my shoes?")[0] == shoes
+    assert ranked("When does my subscription renew?")[0] == plan
+    assert ranked("Where is order A-2?")[0] == lamp
+    assert ranked("Where is my order?")[:2] == [lamp, shoes]  # of equals the latest
+    assert ranked("And when does it arrive?", "Your running shoes are on their way.")[0] == shoes
 
 
 @unhurried
