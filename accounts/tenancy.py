@@ -23,7 +23,8 @@ R = TypeVar("R")
 
 _entered: ContextVar[UUID | None] = ContextVar("tenant", default=None)
 
-# As many threads as the pool has connections: a function that has a thread never waits for a connection.
+# The pool has a connection for each of these threads and some more for HTTP: however many sockets and turns wait for
+# a thread, a page still finds a connection.
 DB_THREADS = ThreadPoolExecutor(settings.DATABASE_POOL_SIZE, thread_name_prefix="db")
 
 

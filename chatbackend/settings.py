@@ -120,7 +120,9 @@ DATA_UPLOAD_MAX_MEMORY_SIZE = 1_048_576
 # --- the database: PostgreSQL, as the app role; migrations run as its owner ------------------
 
 EMBEDDED_DATABASE = not env.str("DATABASE_URL", default="")
-DATABASE_POOL_SIZE = env.int("DATABASE_POOL_SIZE", default=10)
+DATABASE_POOL_SIZE = env.int("DATABASE_POOL_SIZE", default=10)  # connections, and threads, of sockets and turns
+HTTP_CONNECTIONS = 5  # on top, for pages and the health check
+STATEMENT_SECONDS = 15  # then the database ends a statement; nothing that serves takes as long
 
 
 def databases() -> dict[str, dict[str, Any]]:
@@ -134,8 +136,9 @@ def databases() -> dict[str, dict[str, Any]]:
                 "DATABASE_OWNER_URL is not set: another role than DATABASE_URL's owns the tables"
             )
     default = env.db_url_config(app) | {"CONN_MAX_AGE": 0, "CONN_HEALTH_CHECKS": True}
-    pool = {"min_size": 1, "max_size": DATABASE_POOL_SIZE, "timeout": 5}
-    default["OPTIONS"] = default.get("OPTIONS", {}) | {"pool": pool, "connect_timeout": 5}
+    pool = {"min_size": 1, "max_size": DATABASE_POOL_SIZE + HTTP_CONNECTIONS, "timeout": 5}
+    limits = {"options": f"-c statement_timeout={STATEMENT_SECONDS}s"}
+    default["OPTIONS"] = limits | default.get("OPTIONS", {}) | {"pool": pool, "connect_timeout": 5}
     return {"default": default, "owner": env.db_url_config(owner)}
 
 
