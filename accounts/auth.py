@@ -144,7 +144,7 @@ def admit(door: WidgetDoor, proven: Proven) -> Caller:
         customer.id,
         customer.external_id,
         verified=proven.claims is not None,
-        expires_at=proven.claims and proven.claims.expires_at,
+        expires_at=proven.claims.expires_at if proven.claims else None,
         visitor=proven.visitor,
     )
 

@@ -23,12 +23,13 @@ from accounts.auth import Caller, Proven, WidgetDoor
 from accounts.identity import LEEWAY, IdentityRefused
 from accounts.tenancy import in_db
 from cascade.conversations import ConversationView, NotFound, open_conversation
-from chatbackend import chat, protocol
+from chatbackend import chat, newcomers, protocol
 from chatbackend.outbox import Outbox
 from chatbackend.protocol import Auth, Frame, Ping, ProtocolError, Send
 from chatbackend.session import DATABASE_GONE, Answer, Session, report
 
 AUTH_SECONDS = 10.0
+AUTH_TRIES = 3  # of one socket: a conversation may be gone, the database away
 CHECK_SECONDS = 60.0  # between two looks whether the identity still holds
 FRAMES, PER_SECONDS = 30, 10.0  # what one socket may send
 
@@ -48,6 +49,7 @@ class ChatConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]  # Channels ha
         self._answer = answer
         self._auth_seconds, self._check_seconds = auth_seconds, check_seconds
         self._session: Session | None = None  # None: not authenticated yet
+        self._tries = 0  # to authenticate
         self._received: deque[float] = deque(maxlen=FRAMES)
         self._tasks: set[asyncio.Task[None]] = set()  # they end with the socket
 
@@ -143,14 +145,13 @@ class ChatConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]  # Channels ha
         raise Refusal("auth_timeout", protocol.CLOSE_AUTH_TIMEOUT)
 
     async def _authenticate(self, frame: Auth) -> None:
-        self._deadline.cancel()
+        self._tries += 1
+        if self._tries > AUTH_TRIES:
+            raise Refusal("rate_limited", protocol.CLOSE_RATE)
         wanted = UUID(frame.conversation_id) if frame.conversation_id else None
-        try:
-            caller = await in_db(self._identify)(frame)
-            view = await in_db(open_conversation)(caller, wanted)
-        except (NotFound, *DATABASE_GONE):
-            self._deadline = self._spawn(self._expect_identity())  # another try is welcome
-            raise
+        caller = await in_db(self._identify)(frame)
+        view = await in_db(open_conversation)(caller, wanted)
+        self._deadline.cancel()
         self._session = Session(caller, view, self._outbox, self._answer, self._spawn)
         self._spawn(self._check_identity(frame, caller))
         await self._outbox.put(ready(caller, view, frame.id))
@@ -166,11 +167,17 @@ class ChatConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]  # Channels ha
     def _identify(self, frame: Auth) -> Caller:
         """Raises Refusal and what the database raises."""
         door, proven = self._verify(frame)
+        if proven.is_new and not newcomers.may_enter(self._address()):
+            raise Refusal("rate_limited", protocol.CLOSE_RATE)
         with refusing():
             return auth.admit(door, proven)
 
     def _origin(self) -> str | None:
         return next((value.decode("latin-1") for name, value in self.scope["headers"] if name == b"origin"), None)
+
+    def _address(self) -> str:
+        client = self.scope.get("client")  # None: a Unix socket
+        return client[0] if client else ""
 
     async def _check_identity(self, frame: Auth, caller: Caller) -> None:
         """Close the socket when its identity has expired, was withdrawn or has become another."""

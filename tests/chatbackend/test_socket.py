@@ -12,6 +12,7 @@ import websockets
 from channels.routing import ProtocolTypeRouter, URLRouter
 from django.urls import path
 from django.utils import timezone
+from limits import parse
 from uuid_utils.compat import uuid7
 
 from accounts import ledger
@@ -21,7 +22,7 @@ from cascade import conversations
 from cascade.models import Conversation, Feedback, Message, Turn
 from cascade.providers import OpenAIProvider
 from cascade.runner import Engine
-from chatbackend import asgi, consumers, session
+from chatbackend import asgi, consumers, newcomers, session
 from chatbackend.consumers import ChatConsumer, answer_with
 from chatbackend.outbox import Outbox
 from tests.cast import ScriptedScorer, open_shop
@@ -332,6 +333,50 @@ async def test_who_says_nothing_or_something_else_first_is_closed(served, alice)
             await client.send("message.send", text="Hello?")
             assert (await client.until_closed(), client.problems) == (4401, ["not_authenticated"])
     assert await in_db(rows)(alice, Turn) == []
+
+
+async def test_a_stranger_who_tries_again_and_again_is_closed(served, alice):
+    made_up = {"widget_key": alice.widget_key}
+    async with served(auth_seconds=2) as address:
+        async with connected(address) as client:
+            for _ in range(consumers.AUTH_TRIES + 1):
+                await client.send("auth", conversation_id=str(uuid7()), **made_up)
+            assert (await client.until_closed(), client.problems) == (4429, ["not_found"] * 3 + ["rate_limited"])
+        async with connected(address) as client:
+            await asyncio.sleep(1)
+            await client.send("auth", conversation_id=str(uuid7()), **made_up)
+            assert (await client.until_closed(1.9), client.problems) == (4408, ["not_found", "auth_timeout"])
+
+
+async def test_an_unexpected_fault_at_the_door_leaves_the_deadline_running(served, alice, monkeypatch):
+    def fail(*_):
+        raise ValueError
+
+    monkeypatch.setattr(consumers, "open_conversation", fail)
+    async with served(auth_seconds=1) as address, connected(address) as client:
+        await client.send("auth", widget_key=alice.widget_key)
+        assert (await client.until_closed(), client.problems) == (4408, ["internal_error", "auth_timeout"])
+
+
+async def test_an_address_becomes_so_many_new_visitors_and_no_more(served, alice, monkeypatch):
+    monkeypatch.setattr(newcomers, "LIMIT", parse("2/hour"))
+    key = alice.widget_key
+    async with served() as address:
+        async with connected(address) as one, connected(address) as two:
+            visitors = [(await client.auth(widget_key=key))["data"]["visitor"] for client in (one, two)]
+        known = await in_db(customers)(alice)
+        assert await refused(address, {"widget_key": key}) == (4429, ["rate_limited"])
+        assert await refused(address, {"widget_key": key, "visitor": "made:up"}) == (4429, ["rate_limited"])
+        assert await in_db(customers)(alice) == known
+        async with connected(address) as back, at_door(address, alice):
+            await back.auth(widget_key=key, visitor=visitors[0])
+
+
+def test_a_whole_ipv6_network_is_one_address():
+    same = {newcomers.network(address) for address in ("2001:db8::1", "2001:db8::ffff:1", "2001:db8:0:0:9::")}
+    assert len(same) == 1
+    assert newcomers.network("2001:db8:0:1::1") not in same
+    assert newcomers.network("::ffff:192.0.2.7") == newcomers.network("192.0.2.7") != newcomers.network("192.0.2.8")
 
 
 async def test_a_withdrawn_identity_closes_the_socket(served, alice):
