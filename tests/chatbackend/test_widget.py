@@ -19,7 +19,7 @@ from accounts.tenancy import in_db, in_tenant
 from cascade.models import Feedback, Turn
 from cascade.providers import OpenAIProvider
 from cascade.runner import Engine
-from chatbackend import turns
+from chatbackend import hints, turns
 from chatbackend.consumers import ChatConsumer, answer_with
 from chatbackend.live import live
 from tests.cast import ScriptedScorer, open_shop
@@ -214,6 +214,42 @@ async def test_a_visitor_whose_line_breaks_in_mid_answer_gets_it_once_and_is_the
         await page.get_by_role("button", name="Open chat").click()
         await expect(log).to_contain_text("end.")
         assert len(await in_db(rows)(alice, Turn)) == len(models.calls) == 1
+
+
+async def told(page: Page, event: str, count: int) -> list[dict]:
+    """The frames of this kind, once there are so many."""
+    async with asyncio.timeout(20):
+        while len(frames := await page.evaluate("event => told.filter(frame => frame.event === event)", event)) < count:  # noqa: ASYNC110
+            await asyncio.sleep(0.1)
+    return frames
+
+
+async def test_staff_is_seen_typing_and_the_customer_by_others_but_never_by_another_tab_of_theirs(
+    chromium, alice, models
+):
+    ada = await signed(alice, "ada")
+    async with shop_page(alice, models, f"window.frugalchat = {{identity: async () => '{ada}'}}") as address:
+        page, tab = await chromium.new_page(), await chromium.new_page()
+        for each in (page, tab):
+            await each.add_init_script(
+                "window.told = []; addEventListener('frugalchat:frame', e => told.push(e.detail))"
+            )
+            await open_by_keyboard(each, address)
+            await told(each, "ack", 1)
+        line = page.get_by_text("Staff is typing")
+        conversation_id = await page.evaluate("told[0].conversation_id")
+
+        await asyncio.sleep(1)  # it may not be listening yet
+        await hints.tell_typing(conversation_id, "staff", True, "the staff's")
+        await expect(line).to_be_visible()
+        await hints.tell_typing(conversation_id, "staff", False, "the staff's")
+        await expect(line).to_be_hidden()
+
+        await tab.keyboard.type("Where is")
+        await told(page, "typing", 3)
+        await tab.keyboard.press("Enter")
+        assert [frame["data"]["on"] for frame in await told(page, "typing", 4)][2:] == [True, False]
+        await expect(line).to_be_hidden()
 
 
 async def test_on_a_phone_the_panel_is_the_whole_screen(chromium, alice, models):
