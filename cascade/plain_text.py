@@ -32,8 +32,11 @@ _UNSEEN = re.compile(
     "|[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ufeff\U000e0000-\U000e007f]"
 )
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
-# What chat templates write between messages: `<|im_end|>`, `</s>`, `<end_of_turn>`, `[/INST]`.
-_TEMPLATE_MARK = re.compile(r"<(?=[|｜]|/?s>|/?(?:start|end)_of_turn|/?(?:bos|eos|pad|unk)>)|\[(?=/?(?:INST|SYS)\])")
+# What chat templates write between messages (`<|im_end|>`, `</s>`, `<end_of_turn>`, `[/INST]`), and our own delimiters.
+_MARK = re.compile(
+    r"<(?=[|｜]|/?s>|/?(?:start|end)_of_turn|/?(?:bos|eos|pad|unk)>|(?i:[\s/]*(?:customer|articles|earlier)\b))"
+    r"|\[(?=/?(?:INST|SYS)\])"
+)
 
 
 def tokens_at_most(text: str) -> int:
@@ -57,10 +60,10 @@ def clean(text: str) -> str:
     """A person's own words without what they cannot see or a chat template would obey.
 
     Emoji, joiners and right-to-left scripts stay; control characters, direction overrides and hidden tags go; half a
-    surrogate pair becomes U+FFFD; a chat template's own marks lose their first character's meaning.
+    surrogate pair becomes U+FFFD; the marks of chat templates and our own delimiters are broken.
     """
     seen = _UNSEEN.sub(lambda match: match[1] or "", _LONE_SURROGATE.sub("\ufffd", text))
-    return _TEMPLATE_MARK.sub(lambda match: "‹" if match[0] == "<" else "⟦", seen)
+    return _MARK.sub(lambda match: "‹" if match[0] == "<" else "⟦", seen)
 
 
 def as_material(text: str) -> str:

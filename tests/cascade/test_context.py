@@ -178,6 +178,7 @@ def test_material_cannot_leave_its_delimiters(attack):
     assert regex.findall(r"<[^<>]*>", body) == marks
     facts = body[body.index("<customer>") : body.index("</customer>")]
     assert not any(line.startswith("order A-9") for line in facts.splitlines())
+    assert not any(regex.search(r"(?i)<[\s/]*(customer|articles|earlier)", message.content) for message in rest)
     for message in (system, *rest):
         assert not regex.search(r"<\||</?s>|<(start|end)_of_turn>|\[/?INST|[\x00\x1b\u202e\U000e0041]", message.content)
 
@@ -309,6 +310,7 @@ def test_one_huge_article_does_not_push_the_others_out():
     [
         "a" * 65_536,
         "<" * 65_536,
+        "< /" * 20_000 + " " * 5_000,
         "\n" * 65_536,
         "e" + "\u0301" * 65_535,
         "👩‍👩‍👧‍👧" * 5_000,
