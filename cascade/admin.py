@@ -96,7 +96,7 @@ class ChatbotPage(TenantAdmin):
 
     def formfield_for_foreignkey(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
         if db_field.name == "live_strategy":  # a chatbot lives by a strategy of its own
-            chatbot_id = request.resolver_match.kwargs.get("object_id")  # type: ignore[union-attr]  # it was resolved
+            chatbot_id: Any = request.resolver_match.kwargs.get("object_id")  # type: ignore[union-attr]  # it was resolved
             own = CascadeStrategy.objects.filter(chatbot_id=chatbot_id)
             kwargs["queryset"] = own.select_related("chatbot")
         return super().formfield_for_foreignkey(db_field, request, **kwargs)
@@ -214,8 +214,8 @@ class StateFilter(admin.SimpleListFilter):
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
         return [(self.ANY, "All"), *Conversation.State.choices]
 
-    def choices(self, changelist: Any) -> list[dict[str, Any]]:
-        return list(super().choices(changelist))[1:]  # the first would be a second "All"
+    def choices(self, changelist: Any) -> Iterator[Any]:
+        return islice(super().choices(changelist), 1, None)  # the first would be a second "All"
 
     def queryset(self, request: HttpRequest, queryset: QuerySet) -> QuerySet:
         return queryset if self.value() == self.ANY else queryset.filter(state=self.value())
@@ -265,7 +265,7 @@ class ConversationPage(TenantAdmin):
         """Say something as a person (POST text), or hand the conversation on (POST deed)."""
         if not self.may_answer(request):
             raise PermissionDenied
-        where = (request.member.tenant_id, conversation_id, request.user)  # type: ignore[attr-defined]
+        where: Any = (request.member.tenant_id, conversation_id, request.user)  # type: ignore[attr-defined]
         deed = self.deeds.get(request.POST.get("deed", ""))
         try:
             if deed:

@@ -18,8 +18,8 @@ from accounts.models import TenantRow
 SHARE = [MinValueValidator(0.0), MaxValueValidator(1.0)]
 
 
-def unique(name: str, *fields: str, **extra: object) -> models.UniqueConstraint:
-    return models.UniqueConstraint(fields=fields, name=name, **extra)  # type: ignore[arg-type]
+def unique(name: str, *fields: str, condition: Q | None = None) -> models.UniqueConstraint:
+    return models.UniqueConstraint(fields=fields, name=name, condition=condition)
 
 
 # --- what can be asked, and what it costs -------------------------------------------------
