@@ -71,7 +71,7 @@ function row(className, left, right) {
 function attempt(it, index) {
   const head = make("div", "row", make("span", "model", `${index + 1}. ${it.model}`), make("span", "outcome", it.error || it.outcome));
   const parts = [head];
-  if (it.score !== null) parts.push(bar(it), figures(`score ${it.score.toFixed(2)}, needs ${it.threshold.toFixed(2)}`));
+  if (it.score !== null) parts.push(bar(it), figures(`score ${it.score.toFixed(3)}, needs ${it.threshold.toFixed(3)}`));
   const tokens = `${it.input_tokens ?? "?"} tokens in, ${it.output_tokens ?? "?"} out${it.estimated ? " (estimated)" : ""}`;
   const seconds = it.seconds === null ? "" : `, ${it.seconds.toFixed(1)} s`;
   parts.push(make("div", "row figures", make("span", "", tokens + seconds), make("span", "money", `$${it.cost}`)));

@@ -98,7 +98,7 @@ async def test_two_customers_ask_the_same_and_each_gets_their_own_answer_with_it
             await expect(receipt).to_contain_text(f"asked by {name}", timeout=15_000)
             await expect(receipt).to_contain_text(DRAFT)
             await expect(receipt.locator("li.rejected")).to_have_count(1)
-            await expect(receipt.locator("li.accepted")).to_contain_text("score 0.90")
+            await expect(receipt.locator("li.accepted")).to_contain_text("score 0.900")
             await expect(log).not_to_contain_text(DRAFT)
         await expect(log).not_to_contain_text("Swiftway")  # Amira's conversation stays Amira's
         await browser.close()
