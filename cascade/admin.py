@@ -8,7 +8,9 @@ from __future__ import annotations
 import json
 import secrets
 from base64 import b64encode
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, ClassVar
 from uuid import UUID
 

@@ -498,7 +498,9 @@ def say(
 
 
 def hand_over(conversation: Conversation, turn: Turn) -> list[dict[str, Any]]:
-    """A person answers from now on; the customer is told in the chatbot's own words."""
+    """A person answers from now on, unless one has closed it; the customer is told in the chatbot's own words."""
+    if conversation.state == Conversation.State.CLOSED:
+        return []
     conversation.state = Conversation.State.HANDED_OVER
     conversation.save(update_fields=["state", "updated_at"])
     told = say(conversation, Message.Role.ASSISTANT, conversation.chatbot.hand_over_text, turn)
