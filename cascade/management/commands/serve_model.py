@@ -56,6 +56,7 @@ def start(model: LocalModel, port: int | None, threads: int) -> xllamacpp.Server
     params.n_parallel = SLOTS
     params.cache_ram_mib = PROMPT_CACHE_MIB
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads
+    params.sampling.temp = 0.0  # the likeliest word each time: facts are to be told, not varied
     params.n_threads_http = SLOTS + 2  # a health check is answered while all slots are busy
     params.ui = params.endpoint_slots = False
     params.verbosity = 1
