@@ -17,10 +17,10 @@ from pathlib import Path
 
 import torch
 
+from cascade.scorer import head
 from cascade.scorer import model as network
 from cascade.scorer.manifest import read
 from cascade.scorer.serving import Scorer
-from cascade.scorer.text import render
 from cascade.values import Context, Customer, Record
 
 WEIGHTS = Path(network.__file__).parent / "weights"
@@ -86,13 +86,12 @@ def plain_at_once(*, padded: bool, rounds: int = 3) -> float:
     """Answers a second of transformers fp32, text and tokenizer included."""
     manifest = read(WEIGHTS)
     plain, tokenizer = network.load(WEIGHTS)
+    joined = head.load(WEIGHTS)
 
     def run() -> None:
-        texts = [render(context, answer, budget=manifest.budget) for context, answer in turns()]
-        pieces = [network.encode(tokenizer, text, manifest.window) for text in texts]
-        batches = [pieces] if padded else [[one] for one in pieces]
-        for batch in batches:
-            network.logits(plain, batch, pieces_a_batch=10**6)
+        readings = [network.reading(tokenizer, *turn, manifest.budget, manifest.window) for turn in turns()]
+        for batch in [readings] if padded else [[one] for one in readings]:
+            head.logits(plain, joined, batch)
 
     return TURNS * 1e3 / median_ms(run, rounds)
 

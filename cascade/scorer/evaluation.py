@@ -9,12 +9,13 @@ from typing import Any
 
 import torch
 
+from cascade.scorer import head
 from cascade.scorer import model as network
 from cascade.scorer.calibration import expected_error
 from cascade.scorer.manifest import read
 from cascade.scorer.measuring import areas, intervals
 from cascade.scorer.rows import Row
-from cascade.scorer.text import blanked, render
+from cascade.scorer.text import blanked
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +48,15 @@ def scores(folder: Path, rows: Sequence[Row], *, blind: bool = False) -> list[fl
     """The served probability of every row. Raises UnfitWeights."""
     manifest = read(folder)
     model, tokenizer = network.load(folder)
-    texts = (render(blanked(r.context) if blind else r.context, r.answer, budget=manifest.budget) for r in rows)
-    encoded = [network.encode(tokenizer, text, manifest.window) for text in texts]
+    readings = [
+        network.reading(
+            tokenizer, blanked(r.context) if blind else r.context, r.answer, manifest.budget, manifest.window
+        )
+        for r in rows
+    ]
     with torch.autocast("cpu", torch.bfloat16):
-        return [manifest.calibration.probability(logit) for logit in network.logits(model, encoded)]
+        found = head.logits(model, head.load(folder), readings)
+    return [manifest.calibration.probability(logit) for logit in found]
 
 
 def evaluate(folder: Path, rows: Sequence[Row], *, blind: bool = False) -> Evaluation:

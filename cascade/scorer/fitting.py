@@ -28,10 +28,11 @@ class TrainingConfig:
     epochs: int = 3
     window: int = 256  # word pieces
     budget: int = BUDGET  # pieces the text may have, by estimate
-    learning_rate: float = 2e-4
+    learning_rate: float = 1e-4
+    head_rate: float = 5.0  # times that, for the head
     warm_up: float = 0.06  # of all steps
     weight_decay: float = 0.01
-    pieces_a_step: int = 4_096
+    pieces_a_step: int = 2_048
     pair_weight: float = 1.0  # of the loss over pairs of a group, beside that over single answers
     own_record_each: int = 1  # swapped copies of a good row; 0: none
     seed: int = 7
@@ -132,9 +133,14 @@ def _pair_loss(logits: torch.Tensor, targets: torch.Tensor, groups: Sequence[str
 
 
 def _groups(model: DistilBertForSequenceClassification, config: TrainingConfig) -> list[dict[str, object]]:
-    decayed = [p for p in model.parameters() if p.ndim > 1]
-    plain = [p for p in model.parameters() if p.ndim <= 1]
-    return [{"params": decayed, "weight_decay": config.weight_decay}, {"params": plain, "weight_decay": 0.0}]
+    """The new head learns faster than the encoder it stands on; biases and norms are not decayed."""
+    head = [p for name, p in model.named_parameters() if "classifier" in name]
+    encoder = [p for name, p in model.named_parameters() if "classifier" not in name]
+    return [
+        {"params": [p for p in encoder if p.ndim > 1], "weight_decay": config.weight_decay},
+        {"params": [p for p in encoder if p.ndim <= 1], "weight_decay": 0.0},
+        {"params": head, "weight_decay": 0.0, "lr": config.learning_rate * config.head_rate},
+    ]
 
 
 def _rate(step: int, steps: int, warm_up: float) -> float:

@@ -16,7 +16,7 @@ from typing import Any
 from cascade.scorer.calibration import Calibration
 from cascade.scorer.text import RENDERING
 
-FILES = ("config.json", "model.safetensors", "tokenizer.json")
+FILES = ("config.json", "head.safetensors", "model.safetensors", "tokenizer.json")
 NAME = "manifest.json"
 
 
@@ -26,7 +26,7 @@ class UnfitWeights(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    version: str  # the first 12 hex digits of the weights' sha256
+    version: str  # the first 12 hex digits of the sha256 over both weights files' sha256
     rendering: int  # of `text.render`; other texts would be other inputs
     window: int  # word pieces
     budget: int  # pieces of the text, by estimate
@@ -42,7 +42,7 @@ def describe(folder: Path, **facts: Any) -> Manifest:
     """The manifest of freshly written weights. `facts`: window, budget, calibration, config, data, metrics."""
     files = {name: _sha256(folder / name) for name in FILES}
     return Manifest(
-        version=files["model.safetensors"][:12],
+        version=hashlib.sha256((files["model.safetensors"] + files["head.safetensors"]).encode()).hexdigest()[:12],
         rendering=RENDERING,
         git_revision=_git_revision(),
         files=files,

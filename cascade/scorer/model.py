@@ -16,7 +16,8 @@ from safetensors.torch import load_file, save_file
 from tokenizers import AddedToken, Tokenizer
 from transformers import DistilBertConfig, DistilBertForSequenceClassification
 
-from cascade.scorer.text import MARKS
+from cascade.scorer.text import MARKS, read
+from cascade.values import Context
 
 ENCODER_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 TOKENIZER_SHA256 = "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037"
@@ -40,6 +41,14 @@ def encode(tokenizer: Tokenizer, text: str, window: int) -> list[int]:
     """Ids of one text, cut at its end to `window` pieces."""
     ids: list[int] = tokenizer.encode(text).ids
     return ids if len(ids) <= window else [*ids[: window - 1], ids[-1]]
+
+
+def reading(
+    tokenizer: Tokenizer, context: Context, answer: str, budget: int, window: int
+) -> tuple[list[int], list[float]]:
+    """All that the scorer goes by for one answer: its word pieces and its evidence."""
+    text, counted = read(context, answer, budget=budget)
+    return encode(tokenizer, text, window), counted
 
 
 def batch_of(encoded: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -124,8 +133,8 @@ def save(model: DistilBertForSequenceClassification, tokenizer: Tokenizer, folde
 
 def load(folder: Path, dtype: torch.dtype = torch.float32) -> tuple[DistilBertForSequenceClassification, Tokenizer]:
     """A saved scorer, ready to score."""
-    read = json.loads((folder / "config.json").read_text())
-    model = DistilBertForSequenceClassification(DistilBertConfig(**{**read, "attn_implementation": "sdpa"}))
+    sizes = json.loads((folder / "config.json").read_text())
+    model = DistilBertForSequenceClassification(DistilBertConfig(**{**sizes, "attn_implementation": "sdpa"}))
     model.load_state_dict(load_file(folder / "model.safetensors"))
     return model.to(dtype).eval(), tokenizer_of(folder / "tokenizer.json")
 

@@ -35,6 +35,7 @@ class Field:
     is_id: bool = False  # the record's own id
     raw: str = ""  # as the tenant wrote it
     is_count: bool = False  # how many entries a list has
+    depth: int = 1  # 1: of the record itself, more: of an object inside it
 
 
 @dataclass(slots=True)
@@ -114,11 +115,11 @@ class _Reader:
                 yield from self._walk(record, item, _key_words(key, keys), inside, depth + 1)
         elif isinstance(value, (list, tuple)):
             counted = Lexeme("number", str(len(value)), str(len(value)) if value else "none")
-            yield replace(self._field(record, group, keys, (counted,)), is_count=True)
+            yield replace(self._field(record, group, keys, (counted,)), is_count=True, depth=depth)
             for item in value:
                 yield from self._walk(record, item, keys, group, depth + 1)
         else:
-            yield self._scalar(record, group, keys, value)
+            yield replace(self._scalar(record, group, keys, value), depth=depth)
 
     def _scalar(self, record: int, group: int, keys: tuple[str, ...], value: Any) -> Field:
         if isinstance(value, bool):

@@ -13,6 +13,8 @@ from datetime import UTC, date, datetime
 from functools import lru_cache
 
 from cascade.scorer.alignment import STOP_WORDS, Fact, Index, align, anchors
+from cascade.scorer.evidence import KINDS as _KINDS
+from cascade.scorer.evidence import evidence
 from cascade.scorer.lexing import Lexeme, lex
 from cascade.scorer.records import PROFILE, Field, Folder, folders
 from cascade.values import Context, Customer, Passage
@@ -27,16 +29,18 @@ MARKS = {
             "swapped": "instead", "said": "said", "policy": "policy", "contradicted": "wrong", "absent": "missing",
             "answer": "answer", "question": "question", "record": "record", "passage": "rule", "history": "before",
             "all_found": "true", "some_absent": "missing", "some_swapped": "instead", "no_facts": "nothing",
+            "denied": "not",
         }.items(),
         start=1,
     )
 }  # fmt: skip
-RENDERING = 2  # raised with every change of what is written: weights know which one they were trained on
+RENDERING = 3  # raised with every change of what is written: weights know which one they were trained on
 _LETTERS = "ABCD"
-_KINDS = ("id", "email", "money", "date", "time", "number", "name")
+_PLACES = {"next": {"next", "upcoming", "coming"}, "latest": {"last", "latest", "recent", "recently"}}
+_NEGATIONS = {"no", "not", "never", "none", "without", "cannot", "nothing", "neither", "nor"}
 ANSWER_MOST = 240  # pieces; a longer answer loses the words between its facts first, then its middle
 QUESTION_MOST = 64
-BUDGET = 224  # pieces in all
+BUDGET = 240  # pieces in all
 
 
 def mark(name: str) -> str:
@@ -50,7 +54,13 @@ def blanked(context: Context) -> Context:
 
 def render(context: Context, answer: str, *, budget: int = BUDGET) -> str:
     """The scorer's text of one answer, at most about `budget` word pieces (of the MiniLM vocabulary)."""
-    return " ".join(_Rendering(context, answer).parts(budget))
+    return read(context, answer, budget=budget)[0]
+
+
+def read(context: Context, answer: str, *, budget: int = BUDGET) -> tuple[str, list[float]]:
+    """All that the scorer goes by: its text of one answer, and the evidence counted (`evidence.SIZE` numbers)."""
+    rendering = _Rendering(context, answer)
+    return " ".join(rendering.parts(budget)), rendering.evidence()
 
 
 class _Rendering:
@@ -79,8 +89,10 @@ class _Rendering:
                 holders = {f.record for f in fact.fields} - {PROFILE}
                 for record in holders:
                     weights[record] += weight / len(holders)  # type: ignore[assignment]
+        asked_for = {x.value for x in self.question} | {x.value for x in self.answer}
         for folder in self.folders[1:]:
-            weights[folder.record] += ("next" in folder.derived) * 0.5 - 0.01 * folder.record  # type: ignore[assignment]
+            named = any(words & asked_for and place in folder.derived for place, words in _PLACES.items())
+            weights[folder.record] += 10.0 * named + 0.5 * ("next" in folder.derived) - 0.01 * folder.record  # type: ignore[assignment]
         ranked = sorted((f.record for f in self.folders[1:]), key=lambda r: -weights[r])
         return {record: _LETTERS[i] if i < len(_LETTERS) else "more" for i, record in enumerate(ranked)}
 
@@ -96,6 +108,21 @@ class _Rendering:
         best = min((self.letters[r] for r in holders), key=lambda letter: (letter == "more", letter))
         return ["swapped", best] if anchor is not None else [best]
 
+    def _places(self) -> list[list[str]]:
+        spoken_of = anchors(self.facts)
+        places = [self._place(fact, anchor) for fact, anchor in zip(self.facts, spoken_of, strict=True)]
+        for fact, place in zip(self.facts, places, strict=True):
+            if fact.fields and _denied(self.answer, fact.start):
+                place.append("denied")
+        return places
+
+    def evidence(self) -> list[float]:
+        kinds = [_kind(self.answer[fact.start : fact.end]) for fact in self.facts]
+        said = set[str]().union(*(_content_values(turn) for _, turn in self.turns))
+        words = _content_values(self.answer), _content_values(self.question), said
+        facts = list(zip(self.facts, kinds, self._places(), strict=True))
+        return evidence(facts, self.asked, words, len(self.folders) - 1)
+
     # --- parts -----------------------------------------------------------------------------
 
     def parts(self, budget: int) -> list[str]:
@@ -103,23 +130,43 @@ class _Rendering:
         parts = [*verdict, mark("answer"), *_shorten(answer, ANSWER_MOST)]
         parts += [mark("question"), *_shorten(self._marked(self.question, self.asked), QUESTION_MOST)]
         left = budget - _pieces(parts) - 2
-        history = self._history(min(40, max(left // 3, 0)))
-        passages = self._passages(min(48, max(left // 3, 0)))
+        history = self._history(min(36, max(left // 3, 0)))
+        passages = self._passages(min(44, max(left // 3, 0)))
         records = self._records(left - _pieces(history) - _pieces(passages))
         return parts + records + passages + history
 
     def _answer(self) -> tuple[list[str], list[str]]:
+        places = self._places()
+        notes = self._notes()
         found: list[str] = []
-        spoken_of = anchors(self.facts)
-        all_places = [self._place(fact, anchor) for fact, anchor in zip(self.facts, spoken_of, strict=True)]
         at = 0
-        for fact, places in zip(self.facts, all_places, strict=True):
-            found += _shown(self.answer[at : fact.start])
-            found += _shown(self.answer[fact.start : fact.end])
-            found += [mark(place) for place in places] + _key_of(fact, places, self.letters)
+        for fact, place in zip(self.facts, places, strict=True):
+            found += _with_notes(self.answer, at, fact.end, notes)
+            found += [mark(name) for name in place] + _key_of(fact, place, self.letters)
             at = fact.end
-        found += _shown(self.answer[at:])
-        return found, _verdict(self.answer, self.facts, all_places)
+        found += _with_notes(self.answer, at, len(self.answer), notes)
+        return found, _verdict(self.answer, self.facts, places)
+
+    def _notes(self) -> dict[int, list[str]]:
+        """Where the answer names a field without its value, that value: "no insurance [A] yes"."""
+        quoted = {id(f) for fact in self.facts for f in fact.fields}
+        shown = [folder for folder in self.folders if self.letters.get(folder.record, "A") == "A"]
+        fields = {
+            tuple(_stem(key) for key in f.keys): (folder, f)
+            for folder in shown
+            for f in folder.fields
+            if f.depth <= 2 and len(f.lexemes) == 1 and id(f) not in quoted and f.keys and not f.is_id
+        }
+        notes: dict[int, list[str]] = {}
+        values = [x.value for x in self.answer]
+        for start in range(len(values)):
+            for length in (3, 2, 1):
+                folder, field = fields.pop(tuple(values[start : start + length]), (None, None))
+                if folder and field:
+                    place = "profile" if folder.record == PROFILE else "A"
+                    notes[start + length - 1] = [mark(place), *(_word_of(field.lexemes[0]) or ["given"])]
+                    break
+        return notes
 
     def _marked(self, lexemes: Sequence[Lexeme], facts: Iterable[Fact]) -> list[str]:
         found, at = [], 0
@@ -159,7 +206,9 @@ class _Rendering:
             share = most - _pieces(found)
             if share < 8:
                 break
-            found += self._folder(folder, about, matched, min(share, (most // 2, most // 3, most // 4)[min(place, 2)]))
+            found += self._folder(
+                folder, about, matched, min(share, (most * 5 // 9, most // 3, most // 4)[min(place, 2)])
+            )
         return found
 
     def _folder(self, folder: Folder, about: set[str], matched: set[int], most: int) -> list[str]:
@@ -168,13 +217,18 @@ class _Rendering:
         head = [mark("record"), mark(letter), *folder.type.lower().split()[:3], *folder.derived]
         groups = Counter(f.group for f in folder.fields if id(f) in matched)
         worth = {id(f): _worth(f, about, matched, groups) for f in folder.fields}
-        left, chosen = most - _pieces(head), set()
+        left, chosen = most - _pieces(head), set[int]()
         for field in sorted(folder.fields, key=lambda f: -worth[id(f)]):
             cost = _pieces(_written(field))
             if worth[id(field)] > 0 and cost <= left:
                 chosen.add(id(field))
                 left -= cost
-        return head + [w for f in folder.fields if id(f) in chosen for w in _written(f)]
+        found, before = head, tuple[str, ...]()
+        for field in folder.fields:
+            if id(field) in chosen:
+                found += _written(field)[len(field.keys) * (field.keys == before) :]
+                before = field.keys
+        return found
 
 
 @lru_cache(maxsize=256)
@@ -183,15 +237,36 @@ def _read_passage(passage: Passage, today: date) -> list[Lexeme]:
     return lex(f"{passage.title}: {passage.text}", datetime(today.year, today.month, today.day, tzinfo=UTC))
 
 
+def _with_notes(lexemes: Sequence[Lexeme], start: int, end: int, notes: dict[int, list[str]]) -> list[str]:
+    return [word for at in range(start, end) for word in (lexemes[at].shown, *notes.get(at, ()))]
+
+
+def _denied(lexemes: Sequence[Lexeme], at: int) -> bool:
+    """Whether a negation stands before a fact in its clause: "I see no gift card"."""
+    for lexeme in reversed(lexemes[max(0, at - 8) : at]):
+        if lexeme.kind == "stop":
+            return False
+        if lexeme.value in _NEGATIONS or lexeme.value.endswith("n't"):
+            return True
+    return False
+
+
+def _stem(word: str) -> str:
+    return word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith("ss") else word
+
+
 def _verdict(lexemes: Sequence[Lexeme], facts: Sequence[Fact], places: Sequence[Sequence[str]]) -> list[str]:
     """A mark of the whole, then for each kind of fact how many are known and how many are not."""
-    known, unknown, swapped = Counter[str](), Counter[str](), 0
+    known, unknown, swapped, denied = Counter[str](), Counter[str](), 0, 0
     for fact, place in zip(facts, places, strict=True):
         kind = _kind(lexemes[fact.start : fact.end])
         swapped += place[0] == "swapped"
+        denied += place[-1] == "denied"
         known[kind] += fact.source in ("record", "profile")
         unknown[kind] += fact.source in ("absent", "contradicted")
     found = [mark("some_swapped"), str(min(swapped, 9))] if swapped else []
+    if denied:
+        found.append(mark("denied"))
     if unknown.total():
         found.append(mark("some_absent"))
     for kind in _KINDS:
@@ -208,7 +283,7 @@ def _kind(run: Sequence[Lexeme]) -> str:
 
 def _key_of(fact: Fact, places: Sequence[str], letters: dict[int, str]) -> list[str]:
     """The key under which the marked record holds the fact ("total", "ship to")."""
-    held = [f for f in fact.fields if letters.get(f.record, "profile") == places[-1] and not f.is_id]
+    held = [f for f in fact.fields if letters.get(f.record, "profile") in places and not f.is_id]
     return list(held[0].keys[-2:]) if held else []
 
 
@@ -219,8 +294,11 @@ def _worth(field: Field, about: set[str], matched: set[int], groups: Counter[int
     if not any(_word_of(x) for x in field.lexemes):
         return 0.0
     size = _pieces(_written(field))
-    keyed = any(key in about or key.rstrip("s") in about for key in field.keys)
-    return (id(field) in matched) * 4 + keyed * 3 + (groups[field.group] > 0) * 1.5 + 8 / (4 + size) + bool(field.when)
+    keyed = any(key in about or _stem(key) in about for key in field.keys)
+    plain = field.depth <= 2 and size <= 10  # what a record says of itself: status, plan, cabin
+    deep = 0.5 if field.depth > 2 else 1.0
+    near = keyed * 3 * deep + (groups[field.group] > 0) * 1.5 * deep + bool(field.when) * deep
+    return (id(field) in matched) * 4 + plain * 5 + near + 8 / (4 + size)
 
 
 def _written(field: Field) -> list[str]:

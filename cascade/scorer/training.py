@@ -14,9 +14,10 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from tokenizers import Tokenizer
 
-from cascade.scorer import calibration, manifest
+from cascade.scorer import calibration, head, manifest
 from cascade.scorer import model as network
 from cascade.scorer.counterfactuals import own_record_swaps
 from cascade.scorer.evaluation import evaluate, scores
@@ -51,6 +52,8 @@ def train(
     say(f"writing {len(learnt)} rows out")
     fit(model, examples(learnt, tokenizer, config), config, checkpoint=folder / "checkpoint.pt", say=progress)
     network.save(model, tokenizer, folder)
+    say("fitting the head")
+    head.save(fit_head(folder, learnt, config), folder)
     facts: dict[str, Any] = {
         "window": config.window,
         "budget": config.budget,
@@ -100,6 +103,15 @@ def _start(folder: Path) -> tuple[Any, Tokenizer]:
     if (folder / manifest.NAME).is_file():
         return network.load(folder)
     return network.from_minilm(folder)
+
+
+def fit_head(folder: Path, learnt: Sequence[Row], config: TrainingConfig) -> head.Head:
+    """The head for the encoder as it was saved, on the rows that the encoder learnt from, passages and all."""
+    model, tokenizer = network.load(folder)
+    readings = [network.reading(tokenizer, row.context, row.answer, config.budget, config.window) for row in learnt]
+    with torch.autocast("cpu", torch.bfloat16):
+        read = torch.tensor(network.logits(model, [pieces for pieces, _ in readings]))
+    return head.fit(read, torch.tensor([c for _, c in readings]), [row.good for row in learnt], config.seed)
 
 
 def examples(rows: Sequence[Row], tokenizer: Tokenizer, config: TrainingConfig) -> list[Example]:

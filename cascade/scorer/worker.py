@@ -19,9 +19,9 @@ from typing import Any, BinaryIO
 
 import torch
 
+from cascade.scorer import head
 from cascade.scorer import model as network
 from cascade.scorer.manifest import read
-from cascade.scorer.text import render
 from cascade.scorer.worker_protocol import READY, REPLY
 
 MOST_AT_ONCE = 16
@@ -34,18 +34,19 @@ class Judge:
         self.manifest = read(folder)
         self.model, self.tokenizer = network.load(folder)
         self.model = _fastest(self.model)
+        self.head = head.load(folder)
 
     def scores(self, asked: list[tuple[Any, str]]) -> list[float]:
         """A probability for each (context, answer); NaN for one that could not be read."""
-        encoded, kept, found = [], [], [math.nan] * len(asked)
+        readings, kept, found = [], [], [math.nan] * len(asked)
         for position, (context, answer) in enumerate(asked):
             try:
-                text = render(context, answer, budget=self.manifest.budget)
-                encoded.append(network.encode(self.tokenizer, text, self.manifest.window))
+                budget, window = self.manifest.budget, self.manifest.window
+                readings.append(network.reading(self.tokenizer, context, answer, budget, window))
                 kept.append(position)
             except Exception as error:  # whatever stands in it, it is one answer that is not scored
                 print(f"scorer: an answer could not be read: {error!r}"[:500], file=sys.stderr, flush=True)
-        for position, logit in zip(kept, network.logits(self.model, encoded), strict=True):
+        for position, logit in zip(kept, head.logits(self.model, self.head, readings), strict=True):
             found[position] = self.manifest.calibration.probability(logit)
         return found
 

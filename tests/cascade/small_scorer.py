@@ -9,7 +9,7 @@ import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import DistilBertForSequenceClassification
 
-from cascade.scorer import manifest
+from cascade.scorer import head, manifest
 from cascade.scorer import model as network
 from cascade.scorer.calibration import Calibration
 from cascade.scorer.text import MARKS
@@ -35,8 +35,9 @@ def small_weights(folder: Path, *, poisoned: bool = False) -> Path:
     model = DistilBertForSequenceClassification(plain)
     if poisoned:
         with torch.no_grad():
-            model.classifier.bias.fill_(float("nan"))
+            model.classifier.bias.fill_(float("nan"))  # the head reads the network's logit
     network.save(model, small_tokenizer(), folder)
+    head.save(head.Head(), folder)
     facts: dict[str, Any] = {"window": 128, "budget": 96, "config": {}, "data": {}, "metrics": {}}
     manifest.write(manifest.describe(folder, calibration=Calibration(), **facts), folder)
     return folder

@@ -12,11 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from cascade.scorer import head, serving
 from cascade.scorer import model as network
-from cascade.scorer import serving
 from cascade.scorer.manifest import UnfitWeights, read
 from cascade.scorer.serving import Scorer
-from cascade.scorer.text import render
 from tests.cascade.scorer_cast import ANNA, BEN, PAIRS, asks
 from tests.cascade.small_scorer import small_weights
 
@@ -43,8 +42,9 @@ def test_a_served_score_is_that_of_the_weights(weights, live):
     scorer, run = live
     manifest = read(weights)
     model, tokenizer = network.load(weights)
-    texts = [render(asks(p.right, p.question), p.answer, budget=manifest.budget) for p in PAIRS]
-    logits = network.logits(model, [network.encode(tokenizer, text, manifest.window) for text in texts])
+    asked = [(asks(p.right, p.question), p.answer) for p in PAIRS]
+    readings = [network.reading(tokenizer, *each, manifest.budget, manifest.window) for each in asked]
+    logits = head.logits(model, head.load(weights), readings)
 
     async def all_at_once():
         asked = (scorer.score(asks(p.right, p.question), p.answer, deadline_seconds=PATIENT) for p in PAIRS)

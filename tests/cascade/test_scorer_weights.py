@@ -9,9 +9,10 @@ import pytest
 from django.core.management import call_command
 from django.core.management.base import CommandError
 
+from cascade.scorer import head
 from cascade.scorer import model as network
 from cascade.scorer.manifest import FILES, read
-from cascade.scorer.text import blanked, render
+from cascade.scorer.text import blanked
 from tests.cascade.scorer_cast import OWN_RECORD, PAIRS, asks
 from tests.cascade.small_scorer import small_rows
 
@@ -22,10 +23,11 @@ SHIPPED = Path(network.__file__).parent / "weights"
 def score():
     manifest = read(SHIPPED)
     model, tokenizer = network.load(SHIPPED)
+    joined = head.load(SHIPPED)
 
     def of(*asked) -> list[float]:
-        texts = [render(context, answer, budget=manifest.budget) for context, answer in asked]
-        return network.logits(model, [network.encode(tokenizer, text, manifest.window) for text in texts])
+        readings = [network.reading(tokenizer, *each, manifest.budget, manifest.window) for each in asked]
+        return head.logits(model, joined, readings)
 
     return of
 
