@@ -11,7 +11,7 @@ from base64 import b64encode
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 from uuid import UUID
 
 from django import forms
@@ -24,7 +24,7 @@ from django.urls import URLPattern, path, reverse
 from django.views.decorators.http import require_POST
 from unfold.decorators import display
 
-from accounts.models import Member
+from accounts.models import Member, User
 from accounts.sealing import seal
 from accounts.staff_pages import BOOKS, DESK, LEAD, TenantAdmin, TenantInline
 from accounts.templatetags.money import dollars
@@ -267,13 +267,14 @@ class ConversationPage(TenantAdmin):
         """Say something as a person (POST text), or hand the conversation on (POST deed)."""
         if not self.may_answer(request):
             raise PermissionDenied
-        where: Any = (request.member.tenant_id, conversation_id, request.user)  # type: ignore[attr-defined]
+        tenant_id, user = request.member.tenant_id, cast(User, request.user)  # type: ignore[attr-defined]
         deed = self.deeds.get(request.POST.get("deed", ""))
         try:
             if deed:
-                deed(*where)
+                deed(tenant_id, conversation_id, user)
             else:
-                conversations.reply_as_staff(*where, request.POST.get("text", "").replace("\r\n", "\n"))
+                text = request.POST.get("text", "").replace("\r\n", "\n")
+                conversations.reply_as_staff(tenant_id, conversation_id, user, text)
         except conversations.NotFound as problem:
             raise Http404 from problem
         except conversations.Refused as refused:
