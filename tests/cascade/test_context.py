@@ -12,13 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
-from cascade import local_models
+from cascade import scorer
 from cascade.context import Built, Instructions, build, roll, stale_notice
 from cascade.facts import record_order
 from cascade.plain_text import clean, shorten, tokens_at_most
 from cascade.values import Context, Customer, Passage, Record, Utterance
 
-MODELS = Path(__file__).parents[2] / "var" / "models"  # filled by `manage.py fetch_models`
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 SHOP = Instructions("Northwind", "Northwind is an online shop.", "friendly", stale_after=timedelta(hours=24))
 
@@ -361,7 +360,8 @@ def test_a_real_tokenizer_counts_no_more_and_not_much_less_in_a_prompt(wordpiece
 
 @pytest.fixture(scope="module")
 def wordpieces():
-    tokenizer = Tokenizer.from_file(str(local_models.path_of("minilm-l6-v2", MODELS) / "tokenizer.json"))
+    """MiniLM's, as it ships with the scorer."""
+    tokenizer = Tokenizer.from_file(str(Path(scorer.__file__).parent / "weights" / "tokenizer.json"))
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return lambda text: len(tokenizer.encode(text, add_special_tokens=False).ids)

@@ -82,19 +82,21 @@ def is_back() -> bool:
 
 
 async def test_lost_before_a_message_it_is_refused_and_answered_when_sent_again(alice, engine, models):
-    async with serving(engine) as address, at_door(address, alice) as client, connected(address) as stranger:
+    async with serving(engine) as address, at_door(address, alice) as client:
         async with without_database():
             id = await client.send("message.send", text="Where is my order?")
             await client.next("problem", seconds=20)
             assert client.problems == ["temporarily_unavailable"]
-            await stranger.send("auth", widget_key=alice.widget_key)
-            await stranger.next("problem", seconds=20)
-            assert stranger.problems == ["temporarily_unavailable"]
+            async with connected(address) as stranger:
+                await stranger.send("auth", widget_key=alice.widget_key)
+                await stranger.next("problem", seconds=20)
+                assert stranger.problems == ["temporarily_unavailable"]
             await client.send("ping")
             await client.next("pong")
             assert models.calls == []
         assert await client.ask(id=id) == ANSWER
-        await stranger.auth(widget_key=alice.widget_key)
+        async with at_door(address, alice):
+            pass
 
 
 async def test_lost_in_mid_reply_it_is_shown_all_the_same_and_charged_once_when_it_is_back(alice, engine, models):
