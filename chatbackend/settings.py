@@ -200,6 +200,20 @@ PRIVATE_RECORD_SOURCES = env.bool("PRIVATE_RECORD_SOURCES", default=DEMO)  # may
 DEMO_SMALL_MODEL = env.str("DEMO_SMALL_MODEL", default="")  # empty: the measured choice
 WEB_PORT = env.int("WEB_PORT", default=8000)
 
-# --- logs: structured, nothing personal in them ------------------------------------------------
+# --- logs: to standard error, nothing personal in them ---------------------------------------------
 
 LOG_LEVEL = env.str("LOG_LEVEL", default="INFO")
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {
+        "plain": {
+            "()": "chatbackend.reporting.WithoutWords",
+            "format": "%(asctime)s %(levelname)s %(name)s %(message)s",
+        }
+    },
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "plain"}},
+    "root": {"handlers": ["stderr"], "level": LOG_LEVEL},
+    # One line a request each, addresses and all.
+    "loggers": {name: {"level": "WARNING"} for name in ("httpx", "httpx2", "httpcore", "openai", "anthropic")},
+}
