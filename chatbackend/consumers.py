@@ -26,7 +26,8 @@ from cascade.conversations import ConversationView, NotFound, open_conversation
 from chatbackend import chat, newcomers, protocol
 from chatbackend.outbox import Outbox
 from chatbackend.protocol import Auth, Frame, Ping, ProtocolError, Send
-from chatbackend.session import DATABASE_GONE, Answer, Session, report
+from chatbackend.reporting import report
+from chatbackend.session import DATABASE_GONE, Answer, Session
 
 AUTH_SECONDS = 10.0
 AUTH_TRIES = 3  # of one socket: a conversation may be gone, the database away

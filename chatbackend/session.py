@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-import traceback
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import aclosing
 from typing import Any
@@ -27,6 +26,7 @@ from chatbackend.following import Following
 from chatbackend.live import ask_to_cancel, live
 from chatbackend.outbox import Outbox, Pace
 from chatbackend.protocol import Cancel, FeedbackSet, Frame, HistoryList, Resume, Send, Typing
+from chatbackend.reporting import report
 
 MAX_REPLAY = 2000  # frames; who missed more reads the history instead
 DATABASE_GONE = (OperationalError, InterfaceError)
@@ -188,9 +188,3 @@ class Session:
 
 def acknowledged(reply_to: str, conversation_id: UUID) -> Frame:
     return Frame("ack", {"duplicate": False}, conversation_id=str(conversation_id), reply_to=reply_to)
-
-
-def report(error: Exception) -> None:
-    """Where it went wrong and how, without its words: they may quote what a customer wrote."""
-    place = traceback.extract_tb(error.__traceback__)[-1]
-    log.error("%s at %s:%s", type(error).__name__, place.filename, place.lineno)
