@@ -212,8 +212,11 @@ class Exchange:
         head = f"HTTP/1.1 {status} -\r\ncontent-type: application/json\r\n{more}content-length: {len(raw)}\r\n\r\n"
         await self._send(head.encode() + raw)
 
-    async def open_stream(self) -> None:
-        await self._send(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n")
+    async def open_stream(self, *, last: bool) -> None:
+        """`last`: no other request is taken on this connection, and the client is told so."""
+        more = "connection: close\r\n" if last else ""
+        head = f"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n{more}transfer-encoding: chunked\r\n\r\n"
+        await self._send(head.encode())
 
     async def send(self, event: str) -> None:
         raw = event.encode()
@@ -272,7 +275,7 @@ async def _reply(http: Exchange, wire: Wire, call: Call, reply: Reply) -> None:
     if not call.body.get("stream"):
         call.billed = whole
         return await http.send_json(200, wire.whole(call, text, reply.finish, reported))
-    await http.open_stream()
+    await http.open_stream(last=reply.breaks_after is not None)
     await http.send("".join(wire.start(call, reported)))
     for number, piece in enumerate(pieces):
         if number == reply.breaks_after:
