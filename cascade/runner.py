@@ -108,9 +108,14 @@ class Engine:
         """The most that one turn can cost. Raises UnknownPrice."""
         return sum((pricing.ceiling(prompt, tier) for tier in strategy.tiers), ZERO)
 
-    def run(self, context: Context, prompt: Prompt, strategy: Strategy, recorder: Recorder) -> Run:
-        """A turn, to be iterated; nothing happens before. Close it (`aclose`) if you leave early."""
-        return Run(self, context, prompt, strategy, recorder)
+    def run(
+        self, context: Context, prompt: Prompt, strategy: Strategy, recorder: Recorder, scorer: Scorer | None = None
+    ) -> Run:
+        """A turn, to be iterated; nothing happens before. Close it (`aclose`) if you leave early.
+
+        `scorer`: who judges this turn; None: the engine's own.
+        """
+        return Run(self, context, prompt, strategy, recorder, scorer or self.scorer)
 
     def breaker_of(self, model: str) -> Breaker:
         if model not in self._breakers:
@@ -126,10 +131,16 @@ class Run:
     """The events of one turn, and what it has come to so far."""
 
     def __init__(
-        self, engine: Engine, context: Context, prompt: Prompt, strategy: Strategy, recorder: Recorder
+        self,
+        engine: Engine,
+        context: Context,
+        prompt: Prompt,
+        strategy: Strategy,
+        recorder: Recorder,
+        scorer: Scorer,
     ) -> None:
         self._engine, self._context, self._prompt = engine, context, prompt
-        self._strategy, self._recorder = strategy, recorder
+        self._strategy, self._recorder, self._scorer = strategy, recorder, scorer
         self._ends_at = engine.clock() + strategy.deadline_seconds
         self._tier_ends_at = self._ends_at
         self._attempts: list[Attempt] = []
@@ -266,7 +277,7 @@ class Run:
         seconds = self._engine.score_seconds  # all of it, or a turn in a hurry would make a good scorer look hung
         try:
             async with asyncio.timeout(min(self._left(), seconds + SCORER_GRACE_SECONDS)):
-                score = await self._engine.scorer.score(self._context, answer, deadline_seconds=seconds)
+                score = await self._scorer.score(self._context, answer, deadline_seconds=seconds)
         except Exception as error:  # a scorer that fails rejects, whatever its reason
             log.warning("an answer was not scored: %s", type(error).__name__)
             return None
