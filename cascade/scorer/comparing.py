@@ -61,11 +61,16 @@ def compare(judged: Sequence[Judged]) -> Comparison:
     (error_old, error_new), error_deviation = errors(judged)
     area_least = area_new - area_old - ONE_SIDED_95 * area_deviation
     error_least = error_old - error_new - ONE_SIDED_95 * error_deviation
-    told = (area_old, area_new, area_least, error_old, error_new, error_least)
-    return Comparison(**counts, **dict(zip(_FIGURES, told, strict=True)), refusal=_refusal(area_least, error_least))
-
-
-_FIGURES = ("area_old", "area_new", "area_least", "error_old", "error_new", "error_least")
+    return Comparison(
+        **counts,
+        area_old=area_old,
+        area_new=area_new,
+        area_least=area_least,
+        error_old=error_old,
+        error_new=error_new,
+        error_least=error_least,
+        refusal=_refusal(area_least, error_least),
+    )
 
 
 def _refusal(area_least: float, error_least: float) -> str:
