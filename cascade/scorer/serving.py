@@ -50,6 +50,11 @@ class Scorer:
         async with asyncio.timeout(START_SECONDS):
             await self._ready.wait()
 
+    @property
+    def ready(self) -> bool:
+        """Whether its process is warm: what is asked now is scored at once."""
+        return self._ready.is_set()
+
     async def close(self) -> None:
         if self._keeper:
             self._keeper.cancel()
