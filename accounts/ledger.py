@@ -1,35 +1,41 @@
 """The books: the only writer of holds, ledger entries and account balances.
 
-Before a turn calls any model its ceiling is put on hold; afterwards what it really spent is
-charged, one entry for every attempt, and the rest is released. Entries are never changed: a
-charge that proves wrong is corrected by another entry (`adjust`).
+Before a turn calls any model the most that it can be charged is put on hold; afterwards every attempt is
+charged, one entry each, and the rest is released. Entries are never changed: a charge that proves wrong is
+corrected by another entry (`adjust`). Each entry keeps the accounting equation: what was received equals
+what the tenant's credit, the debt to the provider and the operator's result grow by.
 
 Two sums stand on the account row so that a hold is one guarded update: `balance_micros`, the sum
 of all entries, and `held_micros`, the sum of all open holds. Whoever would overdraw finds no row
 to update. `check` proves both sums against the entries.
 
 Each function opens its tenant's transaction; inside an open one of the same tenant it joins it,
-so a turn's transcript and its charges are committed together. What a call costs is left to
-`cascade.pricing`, what a customer may spend to budgets.
+so a turn's transcript and its charges are committed together. What a provider charges for a call is left to
+`cascade.pricing`, what the tenant pays for it to `accounts.tariffs`. Rows are locked in one order, so that
+nobody waits in a circle: hold, allowance, account.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from datetime import date
 from uuid import UUID
 
 from django.db import IntegrityError, connection
-from django.db.models import F, Sum
+from django.db.models import F, QuerySet, Sum
 from django.db.models.functions import Now
 
 from accounts.ledger_check import INVARIANTS
-from accounts.models import Account, Hold, LedgerEntry
+from accounts.models import Account, Allowance, Hold, LedgerEntry
 from accounts.money import ZERO, Money
+from accounts.tariffs import Terms, terms_now, terms_of
 from accounts.tenancy import in_tenant
 
-# The columns by which an adjustment says which charge it corrects.
-ABOUT_THE_CALL = ("call_id", "conversation_id", "chatbot_id", "number", "tier", "model", "outcome", "price_version")
+# The columns by which an entry says which call it is for.
+ABOUT_THE_CALL = (
+    *("source", "call_id", "conversation_id", "chatbot_id", "number", "provider", "model", "tier", "price_version"),
+)
 
 
 class InsufficientFunds(Exception):
@@ -64,20 +70,37 @@ class Charge:
     model: str
     outcome: str
     price_version: str
-    cost: Money  # never negative; zero is charged too, as an entry of zero
+    cost: Money  # what the provider charges: never negative; zero is charged too, as an entry of zero
     estimated: bool  # True: the provider did not report the usage
     input_tokens: int
     output_tokens: int
+    provider: str = ""  # whom the cost is owed to; "": not known
+    dearest: Money = ZERO  # what asking the dearest model would have cost; on one charge of a turn, zero on the others
+    source: str = "model"  # or "scorer", "embedding", "cache": then `call_id` is that use's own id
 
 
 def top_up(tenant_id: UUID, amount: Money, memo: str) -> None:
     """Add money to the tenant's account, opening it if need be. Raises ValueError unless `amount` is positive."""
+    _add(tenant_id, LedgerEntry.Kind.TOP_UP, amount, memo, received_micros=amount.micros)
+
+
+def credit(tenant_id: UUID, amount: Money, memo: str) -> None:
+    """Give the tenant money that nobody paid in: it is at the operator's expense. Raises ValueError as `top_up`."""
+    _add(tenant_id, LedgerEntry.Kind.CREDIT, amount, memo, result_micros=-amount.micros)
+
+
+def _add(tenant_id: UUID, kind: str, amount: Money, memo: str, **other_side: int) -> None:
     if amount <= ZERO:
-        raise ValueError(f"a top-up of ${amount} adds nothing")
+        raise ValueError(f"a {LedgerEntry.Kind(kind).label.lower()} of ${amount} adds nothing")
     with in_tenant(tenant_id):
         Account.objects.get_or_create(tenant_id=tenant_id)
         LedgerEntry.objects.create(
-            tenant_id=tenant_id, kind=LedgerEntry.Kind.TOP_UP, amount_micros=amount.micros, memo=memo
+            tenant_id=tenant_id,
+            kind=kind,
+            period=_now(tenant_id)[0],
+            amount_micros=amount.micros,
+            memo=memo,
+            **other_side,
         )
         _move(tenant_id, balance=amount.micros)
 
@@ -90,31 +113,38 @@ def available(tenant_id: UUID) -> Money:
 
 
 def hold(tenant_id: UUID, turn_id: UUID, amount: Money) -> UUID:
-    """Set `amount` aside for one turn and return the hold's id.
+    """Set aside the most that a turn can be charged whose calls cost `amount` at most; return the hold's id.
+
+    What is left of the month's included quota is reserved first, money for the rest.
 
     Raises:
-        InsufficientFunds: less than `amount` is available.
+        InsufficientFunds: less than that is available.
         AlreadyHeld: the turn has a hold.
         ValueError: `amount` is negative.
     """
     if amount < ZERO:
         raise ValueError(f"${amount} cannot be held")
     with in_tenant(tenant_id):
+        known = terms_now(tenant_id)
+        if known is None:
+            raise InsufficientFunds(amount, ZERO)
+        period, terms = known
+        made = Hold(tenant_id=tenant_id, turn_id=turn_id, period=period, tariff_id=terms.tariff_id)
+        made.included_micros = _reserve_quota(made, terms, terms.ceiling(amount).micros)
+        made.amount_micros = terms.ceiling(amount).micros - made.included_micros
         try:
-            made = Hold.objects.create(tenant_id=tenant_id, turn_id=turn_id, amount_micros=amount.micros)
+            made.save(force_insert=True)
         except IntegrityError:
             raise AlreadyHeld(f"turn {turn_id} has a hold") from None
         # The guard and the deed are one statement: of two that race for the last cent, the second finds no row.
-        fits = Account.objects.filter(tenant_id=tenant_id, balance_micros__gte=F("held_micros") + amount.micros).update(
-            held_micros=F("held_micros") + amount.micros
-        )
-        if not fits:
-            raise InsufficientFunds(amount, available(tenant_id))
+        fits = Account.objects.filter(tenant_id=tenant_id, balance_micros__gte=F("held_micros") + made.amount_micros)
+        if not fits.update(held_micros=F("held_micros") + made.amount_micros):
+            raise InsufficientFunds(Money(made.amount_micros), available(tenant_id))
         return made.id
 
 
 def settle(tenant_id: UUID, turn_id: UUID, charges: Sequence[Charge]) -> bool:
-    """Charge what the turn's calls cost and release the rest of its hold; no charges release all of it.
+    """Charge the turn's calls and release the rest of its hold; no charges release all of it.
 
     Usage above the ceiling is charged all the same: the provider charges it too.
 
@@ -127,21 +157,29 @@ def settle(tenant_id: UUID, turn_id: UUID, charges: Sequence[Charge]) -> bool:
     """
     if any(charge.cost < ZERO for charge in charges):
         raise ValueError("a charge cannot be negative")
-    spent = sum(charge.cost.micros for charge in charges)
     with in_tenant(tenant_id):
-        held = Hold.objects.filter(turn_id=turn_id).first()
-        if held is None:
-            raise NotHeld(f"turn {turn_id} has no hold")
-        claimed = Hold.objects.filter(pk=held.pk, settled_at=None).update(settled_at=Now(), spent_micros=spent)
-        if not claimed:
+        held = _locked(turn_id)
+        if held.settled_at is not None:
             return False  # whoever came first has charged it
-        LedgerEntry.objects.bulk_create([_entry(held, charge) for charge in charges])
+        terms = terms_of(held.tariff)
+        prices = [terms.price(charge.cost, charge.outcome).micros for charge in charges]
+        covered = _use_quota(held, terms, sum(prices))
+        entries = [_entry(held, charge) for charge in charges]
+        for entry, price in zip(entries, prices, strict=True):
+            included = min(price, covered)
+            covered -= included
+            _balance(entry, price, included)
+        LedgerEntry.objects.bulk_create(entries)
+        spent = -sum(entry.amount_micros for entry in entries)
+        Hold.objects.filter(pk=held.pk).update(settled_at=Now(), spent_micros=spent)
         _move(tenant_id, balance=-spent, held=-held.amount_micros)
         return True
 
 
 def adjust(tenant_id: UUID, call_id: UUID, correct: Money, memo: str) -> bool:
-    """Correct what a call was charged by one more entry, so that the tenant has paid `correct` for it in all.
+    """Correct what the provider charged for a call by one more entry, so that it comes to `correct` in all.
+
+    What the tenant pays follows by the tariff of the charge; quota that is no longer needed is given back.
 
     Returns:
         True: an entry was written. False: the entries of the call come to `correct` already.
@@ -153,26 +191,19 @@ def adjust(tenant_id: UUID, call_id: UUID, correct: Money, memo: str) -> bool:
     if correct < ZERO:
         raise ValueError(f"a call cannot cost ${correct}")
     with in_tenant(tenant_id):
-        charge = LedgerEntry.objects.filter(call_id=call_id, kind=LedgerEntry.Kind.CHARGE).first()
-        if charge is None:
+        turn_id = LedgerEntry.objects.filter(call_id=call_id).values_list("turn_id", flat=True).first()
+        if turn_id is None:
             raise NotCharged(f"call {call_id} was not charged")
-        # The difference depends on entries that no guard can see, so corrections of one turn queue up here.
-        held = Hold.objects.select_for_update(of=("self",)).get(entries=charge)
-        paid = -(LedgerEntry.objects.filter(call_id=call_id).aggregate(sum=Sum("amount_micros"))["sum"])
-        difference = correct.micros - int(paid)
-        if not difference:
-            return False
-        _correction(charge, -difference, memo).save(force_insert=True)
-        Hold.objects.filter(pk=held.pk).update(spent_micros=F("spent_micros") + difference)
-        _move(tenant_id, balance=-difference)
-        return True
+        held = _locked(turn_id)
+        outcome = LedgerEntry.objects.filter(call_id=call_id).latest("created_at", "id").outcome
+        return _correct(held, call_id, correct, outcome, memo)
 
 
 def settle_late(tenant_id: UUID, turn_id: UUID, charge: Charge, memo: str) -> bool:
-    """A call whose cost became known after its turn was settled: charged if it was not, else corrected.
+    """A call whose cost or outcome became known after its turn was settled: charged if it was not, else corrected.
 
     Returns:
-        True: an entry was written. False: the tenant has paid exactly this for the call already.
+        True: an entry was written. False: the tenant was charged exactly this for the call already.
 
     Raises:
         NotHeld: the turn has no hold.
@@ -181,16 +212,13 @@ def settle_late(tenant_id: UUID, turn_id: UUID, charge: Charge, memo: str) -> bo
     if charge.cost < ZERO:
         raise ValueError("a charge cannot be negative")
     with in_tenant(tenant_id):
-        held = Hold.objects.select_for_update().filter(turn_id=turn_id).first()
-        if held is None:
-            raise NotHeld(f"turn {turn_id} has no hold")
-        if LedgerEntry.objects.filter(call_id=charge.call_id, kind=LedgerEntry.Kind.CHARGE).exists():
-            return adjust(tenant_id, charge.call_id, charge.cost, memo)
+        held = _locked(turn_id)
+        if LedgerEntry.objects.filter(call_id=charge.call_id).exists():
+            return _correct(held, charge.call_id, charge.cost, charge.outcome, memo)
         entry = _entry(held, charge)
         entry.memo = memo
-        entry.save(force_insert=True)
-        Hold.objects.filter(pk=held.pk).update(spent_micros=F("spent_micros") + charge.cost.micros)
-        _move(tenant_id, balance=-charge.cost.micros)
+        _balance(entry, terms_of(held.tariff).price(charge.cost, charge.outcome).micros, 0)
+        _book_late(held, entry)
         return True
 
 
@@ -204,6 +232,76 @@ def check(tenant_id: UUID) -> list[str]:
         return [sentence for (sentence,) in cursor.fetchall()]
 
 
+# --- the month and its quota ----------------------------------------------------------------------
+
+
+def _now(tenant_id: UUID) -> tuple[date, Terms]:
+    known = terms_now(tenant_id)
+    if known is None:
+        raise LookupError(f"there is no tenant {tenant_id}")
+    return known
+
+
+def _allowance(held: Hold) -> QuerySet[Allowance]:
+    return Allowance.objects.filter(period=held.period)
+
+
+def _reserve_quota(held: Hold, terms: Terms, wanted: int) -> int:
+    """How much of the month's quota is set aside for a turn that needs `wanted` micro-dollars."""
+    if terms.included == ZERO:
+        return 0
+    Allowance.objects.bulk_create([Allowance(tenant_id=held.tenant_id, period=held.period)], ignore_conflicts=True)
+    month = _allowance(held).select_for_update().get()
+    reserved = max(0, min(wanted, terms.included.micros - month.used_micros - month.held_micros))
+    _allowance(held).update(held_micros=F("held_micros") + reserved)
+    return reserved
+
+
+def _use_quota(held: Hold, terms: Terms, wanted: int) -> int:
+    """How much of the month's quota pays for a turn that is charged `wanted`; its reservation ends."""
+    if terms.included == ZERO:
+        return 0
+    month = _allowance(held).select_for_update().get()
+    others = month.held_micros - held.included_micros
+    used = max(0, min(wanted, terms.included.micros - month.used_micros - others))
+    _allowance(held).update(used_micros=F("used_micros") + used, held_micros=others)
+    return used
+
+
+# --- rows -----------------------------------------------------------------------------------------
+
+
+def _locked(turn_id: UUID) -> Hold:
+    """The turn's hold, for whoever comes first: settlements and corrections of one turn queue up here."""
+    held = Hold.objects.select_for_update(of=("self",)).select_related("tariff").filter(turn_id=turn_id).first()
+    if held is None:
+        raise NotHeld(f"turn {turn_id} has no hold")
+    return held
+
+
+def _correct(held: Hold, call_id: UUID, cost: Money, outcome: str, memo: str) -> bool:
+    """One more entry, so that the call cost `cost` in all and is priced as one of this outcome; False: it is."""
+    entries = LedgerEntry.objects.filter(call_id=call_id)
+    so_far = entries.aggregate(*(Sum(name) for name in ("cost_micros", "amount_micros", "included_micros")))
+    paid, covered = -so_far["amount_micros__sum"], so_far["included_micros__sum"]
+    price = terms_of(held.tariff).price(cost, outcome).micros
+    entry = _correction(entries.get(kind=LedgerEntry.Kind.CHARGE), outcome, memo)
+    entry.cost_micros = cost.micros - so_far["cost_micros__sum"]
+    _balance(entry, price - (paid + covered), min(price, covered) - covered)
+    if not (entry.cost_micros or entry.amount_micros or entry.included_micros):
+        return False
+    if entry.included_micros:
+        _allowance(held).update(used_micros=F("used_micros") + entry.included_micros)
+    _book_late(held, entry)
+    return True
+
+
+def _book_late(held: Hold, entry: LedgerEntry) -> None:
+    entry.save(force_insert=True)
+    Hold.objects.filter(pk=held.pk).update(spent_micros=F("spent_micros") - entry.amount_micros)
+    _move(held.tenant_id, balance=entry.amount_micros)
+
+
 def _move(tenant_id: UUID, *, balance: int = 0, held: int = 0) -> None:
     """Bring the account up to date with entries and holds written in this transaction (micro-dollars)."""
     Account.objects.filter(tenant_id=tenant_id).update(
@@ -212,20 +310,42 @@ def _move(tenant_id: UUID, *, balance: int = 0, held: int = 0) -> None:
 
 
 def _entry(held: Hold, charge: Charge) -> LedgerEntry:
-    columns = asdict(charge) | {"amount_micros": -charge.cost.micros}
-    del columns["cost"]
+    """A charge that does not balance yet."""
     return LedgerEntry(
-        tenant_id=held.tenant_id, hold=held, turn_id=held.turn_id, kind=LedgerEntry.Kind.CHARGE, **columns
+        tenant_id=held.tenant_id,
+        kind=LedgerEntry.Kind.CHARGE,
+        period=held.period,
+        hold=held,
+        tariff_id=held.tariff_id,
+        turn_id=held.turn_id,
+        cost_micros=charge.cost.micros,
+        dearest_micros=charge.dearest.micros,
+        outcome=charge.outcome,
+        estimated=charge.estimated,
+        input_tokens=charge.input_tokens,
+        output_tokens=charge.output_tokens,
+        **{column: getattr(charge, column) for column in ABOUT_THE_CALL},
     )
 
 
-def _correction(charge: LedgerEntry, amount_micros: int, memo: str) -> LedgerEntry:
+def _correction(charge: LedgerEntry, outcome: str, memo: str) -> LedgerEntry:
+    """An adjustment without amounts yet; it belongs to the month in which it is written."""
     return LedgerEntry(
         tenant_id=charge.tenant_id,
-        hold_id=charge.hold_id,
-        turn_id=charge.turn_id,
         kind=LedgerEntry.Kind.ADJUSTMENT,
-        amount_micros=amount_micros,
+        period=_now(charge.tenant_id)[0],
+        hold_id=charge.hold_id,
+        tariff_id=charge.tariff_id,
+        turn_id=charge.turn_id,
+        corrects=charge,
+        outcome=outcome,
         memo=memo,
         **{column: getattr(charge, column) for column in ABOUT_THE_CALL},
     )
+
+
+def _balance(entry: LedgerEntry, price: int, included: int) -> None:
+    """The tenant pays `price` less what its quota covers; what that leaves after the provider's cost is ours."""
+    entry.included_micros = included
+    entry.amount_micros = included - price
+    entry.result_micros = entry.received_micros - entry.amount_micros - entry.cost_micros

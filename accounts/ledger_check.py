@@ -20,8 +20,30 @@ WITH entries AS (SELECT * FROM accounts_ledgerentry),
          GROUP BY h.id, h.turn_id, h.settled_at, h.spent_micros
      ),
      call_sums AS (
-         SELECT call_id, -sum(amount_micros) AS paid, count(*) FILTER (WHERE kind = 'charge') AS charges
+         SELECT call_id, -sum(amount_micros) AS paid, count(*) FILTER (WHERE kind = 'charge') AS charges,
+                sum(cost_micros) AS cost, sum(included_micros) AS covered
          FROM entries WHERE call_id IS NOT NULL GROUP BY call_id
+     ),
+     sides AS (
+         SELECT id, greatest(received_micros, 0) + greatest(-amount_micros, 0) + greatest(-cost_micros, 0)
+                    + greatest(-result_micros, 0) AS debits,
+                greatest(-received_micros, 0) + greatest(amount_micros, 0) + greatest(cost_micros, 0)
+                    + greatest(result_micros, 0) AS credits
+         FROM entries
+     ),
+     quota_used AS (
+         SELECT coalesce(a.period, e.period) AS month, coalesce(a.used_micros, 0) AS told, coalesce(e.used, 0) AS found
+         FROM accounts_allowance a FULL JOIN (
+             SELECT h.period, sum(e.included_micros) AS used
+             FROM entries e JOIN holds h ON h.id = e.hold_id GROUP BY h.period HAVING sum(e.included_micros) <> 0
+         ) e ON e.period = a.period
+     ),
+     quota_held AS (
+         SELECT coalesce(a.period, h.period) AS month, coalesce(a.held_micros, 0) AS told, coalesce(h.held, 0) AS found
+         FROM accounts_allowance a FULL JOIN (
+             SELECT period, sum(included_micros) AS held
+             FROM holds WHERE settled_at IS NULL GROUP BY period HAVING sum(included_micros) <> 0
+         ) h ON h.period = a.period
      )
 SELECT format('the balance is %s, the entries come to %s', a.balance_micros, s.balance)
 FROM accounts_account a, sums s WHERE a.balance_micros <> s.balance
@@ -41,9 +63,25 @@ FROM hold_sums WHERE settled_at IS NULL AND entries > 0
 UNION ALL
 SELECT format('entry %s of turn %s stands on no hold of that turn', e.id, e.turn_id)
 FROM entries e LEFT JOIN holds h ON h.id = e.hold_id
-WHERE e.kind <> 'top_up' AND (h.id IS NULL OR h.turn_id IS DISTINCT FROM e.turn_id)
+WHERE e.kind IN ('charge', 'adjustment') AND (h.id IS NULL OR h.turn_id IS DISTINCT FROM e.turn_id)
 UNION ALL
 SELECT format('call %s is corrected but was never charged', call_id) FROM call_sums WHERE charges = 0
 UNION ALL
 SELECT format('call %s was charged %s in all', call_id, paid) FROM call_sums WHERE paid < 0
+UNION ALL
+SELECT format('call %s cost %s in all', call_id, cost) FROM call_sums WHERE cost < 0
+UNION ALL
+SELECT format('call %s was covered with %s in all', call_id, covered) FROM call_sums WHERE covered < 0
+UNION ALL
+SELECT format('entry %s debits %s and credits %s', id, debits, credits) FROM sides WHERE debits <> credits
+UNION ALL
+SELECT format('adjustment %s corrects no charge of its call', e.id)
+FROM entries e LEFT JOIN entries c ON c.id = e.corrects_id
+WHERE e.kind = 'adjustment' AND (c.kind IS DISTINCT FROM 'charge' OR c.call_id IS DISTINCT FROM e.call_id)
+UNION ALL
+SELECT format('the quota of %s says %s is used, its entries come to %s', month, told, found)
+FROM quota_used WHERE told <> found
+UNION ALL
+SELECT format('the quota of %s says %s is reserved, its open holds come to %s', month, told, found)
+FROM quota_held WHERE told <> found
 """

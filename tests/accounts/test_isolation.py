@@ -87,7 +87,9 @@ def test_one_tenants_transaction_never_turns_into_anothers():
 def test_a_ledger_entry_cannot_be_changed_or_deleted():
     alice = make_tenant("alice")
     with in_tenant(alice):
-        entry = LedgerEntry.objects.create(tenant_id=alice, kind="top_up", amount_micros=5)
+        entry = LedgerEntry.objects.create(
+            tenant_id=alice, kind="top_up", period="2026-11-01", received_micros=5, amount_micros=5
+        )
     for change in (lambda: LedgerEntry.objects.update(amount_micros=6), lambda: entry.delete()):
         with pytest.raises(ProgrammingError, match="permission denied"), in_tenant(alice):
             change()

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from decimal import Decimal
 from uuid import UUID, uuid4
 
 import pytest
 from django.core.management import CommandError, call_command
-from django.db import ProgrammingError, connections
+from django.db import DatabaseError, ProgrammingError, connections
+from django.db.models import Sum
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, multiple, rule, run_state_machine_as_test
@@ -18,6 +20,7 @@ from accounts import ledger
 from accounts.ledger import AlreadyHeld, Charge, InsufficientFunds, NotCharged, NotHeld
 from accounts.models import Account, Hold, LedgerEntry
 from accounts.money import ZERO, Money
+from accounts.tariffs import Terms, set_tariff
 from accounts.tenancy import in_tenant
 from accounts.tenants import create_tenant
 
@@ -34,7 +37,7 @@ def charlie() -> UUID:
     return create_tenant("Charlie's", "charlie", "charlie@else.example").id
 
 
-def charge(micros: int, *, estimated: bool = False, call_id: UUID | None = None) -> Charge:
+def charge(micros: int, *, estimated: bool = False, call_id: UUID | None = None, outcome: str = "rejected") -> Charge:
     return Charge(
         call_id=call_id or uuid7(),
         conversation_id=uuid4(),
@@ -42,7 +45,7 @@ def charge(micros: int, *, estimated: bool = False, call_id: UUID | None = None)
         number=0,
         tier=0,
         model="local/small",
-        outcome="rejected",
+        outcome=outcome,
         price_version="p1",
         cost=Money(micros),
         estimated=estimated,
@@ -189,6 +192,7 @@ def test_an_estimate_is_corrected_by_one_more_entry(alice):
         assert {(entry.turn_id, entry.call_id, entry.model) for entry in corrections} == {
             (turn_id, call_id, "local/small")
         }
+        assert {entry.corrects.call_id for entry in corrections} == {call_id}
         assert Hold.objects.get().spent_micros == 97
     assert ledger.check(alice) == []
 
@@ -218,6 +222,11 @@ def test_nobody_spends_or_settles_anothers_money(alice, charlie):
 # --- any order ----------------------------------------------------------------------------
 
 SMALL = st.integers(0, 40)
+OUTCOMES = st.sampled_from(["accepted", "rejected", "failed"])
+TERMS = st.one_of(
+    st.builds(Terms, margin=st.sampled_from([Decimal(0), Decimal("0.3333"), Decimal(2)]), included=SMALL.map(Money)),
+    st.builds(Terms, reply=SMALL.map(Money), included=SMALL.map(Money)),
+)
 
 
 class Books(RuleBasedStateMachine):
@@ -230,24 +239,43 @@ class Books(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.tenant_id = create_tenant("any", f"any-{uuid4()}", "any@shop.example").id
-        self.balance = 0
-        self.open: dict[UUID, int] = {}
-        self.paid: dict[UUID, int] = {}
+        self.terms = Terms()
+        self.received = self.given = self.charged = self.quota = 0  # micro-dollars; charged after the quota
+        self.open: dict[UUID, tuple[Terms, int, int]] = {}  # terms, money, quota
+        self.cost: dict[UUID, int] = {}
+        self.call: dict[UUID, tuple[Terms, str, int, int]] = {}  # terms, outcome, price, covered
+
+    @property
+    def free(self) -> int:
+        return self.received + self.given - self.charged - sum(money for _, money, _ in self.open.values())
+
+    @rule(terms=TERMS)
+    def set_tariff(self, terms):
+        margin = None if terms.reply is not None else terms.margin
+        set_tariff(self.tenant_id, margin=margin, reply=terms.reply, included=terms.included)
+        self.terms = terms
 
     @rule(micros=st.integers(1, 60))
     def top_up(self, micros):
         ledger.top_up(self.tenant_id, Money(micros), "any")
-        self.balance += micros
+        self.received += micros
+
+    @rule(micros=st.integers(1, 20))
+    def credit(self, micros):
+        ledger.credit(self.tenant_id, Money(micros), "any")
+        self.given += micros
 
     @rule(target=turns, micros=SMALL)
     def hold(self, micros):
-        turn_id, free = uuid7(), self.balance - sum(self.open.values())
-        if micros > free:
+        turn_id, most = uuid7(), self.terms.ceiling(Money(micros)).micros
+        reserved = sum(quota for _, _, quota in self.open.values())
+        quota = max(0, min(most, self.terms.included.micros - self.quota - reserved))
+        if most - quota > self.free:
             with pytest.raises(InsufficientFunds):
                 ledger.hold(self.tenant_id, turn_id, Money(micros))
             return multiple()
         ledger.hold(self.tenant_id, turn_id, Money(micros))
-        self.open[turn_id] = micros
+        self.open[turn_id] = (self.terms, most - quota, quota)
         return turn_id
 
     @rule(turn_id=turns, micros=SMALL)
@@ -255,27 +283,52 @@ class Books(RuleBasedStateMachine):
         with pytest.raises(AlreadyHeld):
             ledger.hold(self.tenant_id, turn_id, Money(micros))
 
-    @rule(target=calls, turn_id=turns, costs=st.lists(SMALL, max_size=3))
-    def settle(self, turn_id, costs):
-        charges = [charge(cost) for cost in costs]
-        first = self.open.pop(turn_id, None) is not None
-        assert ledger.settle(self.tenant_id, turn_id, charges) is first
-        if not first:
+    @rule(target=calls, turn_id=turns, uses=st.lists(st.tuples(SMALL, OUTCOMES), max_size=3))
+    def settle(self, turn_id, uses):
+        charges = [charge(cost, outcome=outcome) for cost, outcome in uses]
+        held = self.open.pop(turn_id, None)
+        assert ledger.settle(self.tenant_id, turn_id, charges) is (held is not None)
+        if held is None:
             return multiple()
-        self.balance -= sum(costs)
-        self.paid |= {each.call_id: each.cost.micros for each in charges}
+        terms = held[0]
+        left = terms.included.micros - self.quota - sum(quota for _, _, quota in self.open.values())
+        for each in charges:
+            price = terms.price(each.cost, each.outcome).micros
+            covered = max(0, min(price, left))
+            left -= covered
+            self.quota += covered
+            self.charged += price - covered
+            self.cost[each.call_id] = each.cost.micros
+            self.call[each.call_id] = (terms, each.outcome, price, covered)
         return multiple(*(each.call_id for each in charges))
 
     @rule(call_id=calls, correct=SMALL)
     def adjust(self, call_id, correct):
-        assert ledger.adjust(self.tenant_id, call_id, Money(correct), "any") is (self.paid[call_id] != correct)
-        self.balance -= correct - self.paid[call_id]
-        self.paid[call_id] = correct
+        terms, outcome, price, covered = self.call[call_id]
+        changed = self.cost[call_id] != correct
+        assert ledger.adjust(self.tenant_id, call_id, Money(correct), "any") is changed
+        new_price = terms.price(Money(correct), outcome).micros
+        new_covered = min(new_price, covered)
+        self.quota += new_covered - covered
+        self.charged += (new_price - new_covered) - (price - covered)
+        self.cost[call_id] = correct
+        self.call[call_id] = (terms, outcome, new_price, new_covered)
 
     @invariant()
     def the_books_are_right(self):
-        assert account(self.tenant_id) == (self.balance, sum(self.open.values()))
+        balance = self.received + self.given - self.charged
+        assert account(self.tenant_id) == (balance, sum(money for _, money, _ in self.open.values()))
         assert ledger.check(self.tenant_id) == []
+        owed = sum(self.cost.values())
+        assert sums(self.tenant_id) == (self.received, balance, owed, self.received - balance - owed)
+
+
+def sums(tenant_id: UUID) -> tuple[int, ...]:
+    """Received, the tenant's credit, owed to providers, the operator's result."""
+    names = [f"{name}_micros" for name in ("received", "amount", "cost", "result")]
+    with in_tenant(tenant_id):
+        found = LedgerEntry.objects.aggregate(*(Sum(name) for name in names))
+    return tuple(int(found[f"{name}__sum"] or 0) for name in names)
 
 
 def test_the_books_are_right_after_any_sequence_of_movements():
@@ -381,31 +434,78 @@ def test_everything_at_once_ends_in_right_books(alice):
         ("UPDATE accounts_hold SET spent_micros = 21 WHERE settled_at IS NOT NULL", "says 21 was spent"),
         ("UPDATE accounts_hold SET settled_at = NULL, spent_micros = NULL", "is open and has 1 entries"),
         ("UPDATE accounts_hold SET turn_id = id", "stands on no hold of that turn"),
-        ("UPDATE accounts_ledgerentry SET kind = 'adjustment', call_id = id WHERE kind = 'charge'", "never charged"),
         (
-            "UPDATE accounts_ledgerentry SET kind = 'adjustment', amount_micros = 20 WHERE kind = 'charge'",
-            "was charged",
+            "UPDATE accounts_ledgerentry SET kind = 'adjustment', corrects_id = id, call_id = id WHERE kind = 'charge'",
+            "never charged",
         ),
         (
-            "UPDATE accounts_ledgerentry SET hold_id = NULL, kind = 'adjustment' WHERE kind = 'charge'",
-            "stands on no hold",
+            "UPDATE accounts_ledgerentry SET amount_micros = 20, result_micros = -47, kind = 'adjustment',"
+            " corrects_id = id WHERE kind = 'charge'",
+            "was charged -20 in all",
         ),
+        (
+            "UPDATE accounts_ledgerentry SET cost_micros = -1, result_micros = 21, kind = 'adjustment',"
+            " corrects_id = id WHERE kind = 'charge'",
+            "cost -1 in all",
+        ),
+        (
+            "UPDATE accounts_ledgerentry SET kind = 'adjustment', corrects_id = id WHERE kind = 'charge'",
+            "corrects no charge of its call",
+        ),
+        ("UPDATE accounts_allowance SET used_micros = 8", "says 8 is used, its entries come to 7"),
+        ("UPDATE accounts_allowance SET held_micros = 4", "says 4 is reserved, its open holds come to 0"),
+        ("DELETE FROM accounts_allowance", "says 0 is used, its entries come to 7"),
     ],
 )
 def test_tampered_books_are_found_out(alice, tampering, finding):
     funded(alice, 100)
-    ledger.settle(alice, held_turn(alice, 50), [charge(20)])
+    set_tariff(alice, margin=Decimal(0), included=Money(7))
+    ledger.settle(alice, held_turn(alice, 50), [charge(27)])
     held_turn(alice, 10)
     assert ledger.check(alice) == []
+    tables = ("accounts_ledgerentry", "accounts_hold")
     as_owner(
         f"SET LOCAL app.tenant = '{alice}'",
-        "ALTER TABLE accounts_ledgerentry DISABLE TRIGGER append_only",
+        *(f"ALTER TABLE {table} DISABLE TRIGGER USER" for table in tables),
         tampering,
-        "ALTER TABLE accounts_ledgerentry ENABLE TRIGGER append_only",
+        "SET CONSTRAINTS ALL IMMEDIATE",
+        *(f"ALTER TABLE {table} ENABLE TRIGGER USER" for table in tables),
     )
     assert finding in "\n".join(ledger.check(alice))
     with pytest.raises(CommandError):
         call_command("check_ledger")
+
+
+TAMPERING = {  # beside the name of what refuses it
+    "every_entry_balances": "INSERT INTO accounts_ledgerentry SELECT (jsonb_populate_record(e, jsonb_build_object("
+    "'id', gen_random_uuid(), 'amount_micros', 5))).* FROM accounts_ledgerentry e WHERE kind = 'top_up'",
+    "the_signs_fit_the_kind": "INSERT INTO accounts_ledgerentry SELECT (jsonb_populate_record(e, jsonb_build_object("
+    "'id', gen_random_uuid(), 'amount_micros', -5, 'received_micros', -5))).* FROM accounts_ledgerentry e"
+    " WHERE kind = 'top_up'",
+    "an_entry_says_what_it_is_for": "INSERT INTO accounts_ledgerentry SELECT (jsonb_populate_record(e,"
+    " jsonb_build_object('id', gen_random_uuid(), 'hold_id', (SELECT id FROM accounts_hold LIMIT 1)))).*"
+    " FROM accounts_ledgerentry e WHERE kind = 'top_up'",
+    "a_call_is_charged_once": "INSERT INTO accounts_ledgerentry SELECT (jsonb_populate_record(e, jsonb_build_object("
+    "'id', gen_random_uuid()))).* FROM accounts_ledgerentry e WHERE kind = 'charge'",
+    "says 20 was spent, its 2 entries come to 40": "INSERT INTO accounts_ledgerentry SELECT (jsonb_populate_record(e,"
+    " jsonb_build_object('id', gen_random_uuid(), 'call_id', gen_random_uuid()))).* FROM accounts_ledgerentry e"
+    " WHERE kind = 'charge'",
+    "is append-only": "UPDATE accounts_ledgerentry SET memo = 'nothing happened'",
+    "a hold is settled once": "UPDATE accounts_hold SET settled_at = now() WHERE settled_at IS NOT NULL",
+    "otherwise stays as it is": "UPDATE accounts_hold SET amount_micros = 0 WHERE settled_at IS NULL",
+    "says 21 was spent": "UPDATE accounts_hold SET spent_micros = 21 WHERE settled_at IS NOT NULL",
+    "says 10 was spent, its 0 entries come to 0": "UPDATE accounts_hold SET settled_at = now(), spent_micros = 10"
+    " WHERE settled_at IS NULL",
+}
+
+
+@pytest.mark.parametrize("refusal", TAMPERING)
+def test_the_database_itself_refuses_books_that_are_wrong(alice, refusal):
+    ledger.settle(alice, held_turn(funded(alice, 100), 50), [charge(20)])
+    held_turn(alice, 10)
+    with pytest.raises(DatabaseError, match=refusal):
+        as_owner(f"SET LOCAL app.tenant = '{alice}'", TAMPERING[refusal], "SET CONSTRAINTS ALL IMMEDIATE")
+    assert ledger.check(alice) == []
 
 
 def as_owner(*statements: str) -> None:
