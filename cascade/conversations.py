@@ -22,11 +22,11 @@ from uuid_utils.compat import uuid7
 
 from accounts import ledger
 from accounts.models import CustomerRecord
-from accounts.money import Money
+from accounts.money import ZERO, Money
 from accounts.tenancy import in_tenant
 from cascade import pricing
 from cascade.context import roll
-from cascade.material import Material, NoStrategy, gather, price_value
+from cascade.material import Material, NoStrategy, dearest_cost, gather, price_value
 from cascade.models import Chatbot, Conversation, Event, Feedback, Message, ModelCall, Turn
 from cascade.values import Attempt, Outcome, Record, Tier, Utterance
 
@@ -442,7 +442,7 @@ def _estimate(call: ModelCall) -> None:
 def _charge(tenant_id: UUID, turn_id: UUID) -> None:
     """Settle the turn's hold with one charge a call; where that was done before, correct it."""
     calls = ModelCall.objects.filter(turn_id=turn_id, cost_micros__isnull=False).order_by("number")
-    charges = [charge(call) for call in calls.select_related("turn__conversation")]
+    charges = charges_of(list(calls.select_related("turn__conversation", "turn__strategy", "price__model")))
     try:
         settled = ledger.settle(tenant_id, turn_id, charges)
     except ledger.NotHeld:
@@ -453,7 +453,13 @@ def _charge(tenant_id: UUID, turn_id: UUID) -> None:
         ledger.settle_late(tenant_id, turn_id, late, "its usage became known after an interruption")
 
 
-def charge(call: ModelCall) -> ledger.Charge:
+def charges_of(calls: Sequence[ModelCall]) -> list[ledger.Charge]:
+    """One charge a call; the one whose answer counts says what the strategy's dearest model would have cost."""
+    counts = max(calls, key=lambda call: (call.outcome == Outcome.ACCEPTED, call.output_tokens or 0), default=None)
+    return [charge(call, dearest_cost(call) if call is counts else ZERO) for call in calls]
+
+
+def charge(call: ModelCall, dearest: Money = ZERO) -> ledger.Charge:
     conversation = call.turn.conversation
     return ledger.Charge(
         call_id=call.id,
@@ -468,6 +474,8 @@ def charge(call: ModelCall) -> ledger.Charge:
         estimated=call.estimated,
         input_tokens=call.input_tokens or 0,
         output_tokens=call.output_tokens or 0,
+        provider=call.price.model.provider if call.price else "",
+        dearest=dearest,
     )
 
 

@@ -15,11 +15,12 @@ from django.db.models import Q
 from django.utils import timezone
 
 from accounts import models as accounts
+from accounts.money import ZERO, Money
 from accounts.sealing import CannotOpen, unseal
-from cascade import models
+from cascade import models, pricing
 from cascade.context import Instructions
 from cascade.record_source import RecordSource
-from cascade.values import Context, Customer, LanguageModel, Passage, Price, Record, Strategy, Tier, Utterance
+from cascade.values import Context, Customer, LanguageModel, Passage, Price, Record, Strategy, Tier, Usage, Utterance
 
 MOST_RECORDS = 200  # of a customer, the newest
 MOST_ARTICLES = 500  # of a chatbot
@@ -164,6 +165,22 @@ def current_prices(wanted: Iterable[models.LanguageModel], now: datetime) -> dic
         if model.name not in found:
             raise NoStrategy("unknown_price", f"{model.name} has no price")
     return found
+
+
+def dearest_cost(call: models.ModelCall) -> Money:
+    """What the usage of `call` would have cost at the dearest model of its turn's strategy, at the turn's prices."""
+    tiers = call.turn.strategy.tiers if call.turn.strategy else []
+    wanted = models.LanguageModel.objects.filter(enabled=True, name__in=[tier["model"] for tier in tiers])
+    rows = models.Price.objects.filter(model__in=wanted, valid_from__lte=call.turn.created_at).order_by("valid_from")
+    current = {row.model_id: row for row in rows}  # the latest stays
+    usage = Usage(
+        input_tokens=call.input_tokens or 0,
+        output_tokens=call.output_tokens or 0,
+        cached_input_tokens=call.cached_input_tokens,
+        cache_write_tokens=call.cache_write_tokens,
+    )
+    others = (pricing.cost(usage, price_value(row)) for row in current.values())
+    return max(others, default=ZERO)
 
 
 def price_value(row: models.Price) -> Price:
