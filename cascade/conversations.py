@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import structlog
-from django.db import IntegrityError, connection, transaction
+from django.db import DatabaseError, IntegrityError, connection, transaction
 from django.db.models import Q
 from django.utils import timezone
 from uuid_utils.compat import uuid7
@@ -27,8 +27,9 @@ from accounts.tenancy import in_tenant
 from cascade import pricing
 from cascade.context import roll
 from cascade.material import Material, NoStrategy, dearest_cost, gather, price_value
-from cascade.models import Chatbot, Conversation, Event, Feedback, Message, ModelCall, Turn
-from cascade.values import Attempt, Outcome, Record, Tier, Utterance
+from cascade.models import Chatbot, Conversation, Event, Feedback, Message, ModelCall, Turn, TurnContext
+from cascade.scorer.rows import CONTEXT
+from cascade.values import Attempt, Context, Outcome, Record, Tier, Utterance
 
 if TYPE_CHECKING:
     from accounts.auth import Caller
@@ -109,6 +110,7 @@ class TurnResult:
     attempts: tuple[Attempt, ...] = ()
     outcomes: tuple[str, ...] = ()  # an Outcome for each attempt
     context_report: dict[str, Any] = field(default_factory=dict)
+    context: Context | None = None  # what the answers were judged by; None: nothing was asked
 
 
 # --- conversations and what a socket reads ---------------------------------------------------
@@ -359,12 +361,25 @@ def close_turn(result: TurnResult) -> list[dict[str, Any]]:
         for attempt, outcome in zip(result.attempts, result.outcomes, strict=True):
             ModelCall.objects.filter(id=attempt.id).update(outcome=outcome, score=attempt.score, **_columns(attempt))
         _charge(result.tenant_id, result.turn_id)
+        _remember(result)
         conversation = Conversation.objects.select_related("chatbot").get(id=result.conversation_id)
         turn = Turn.objects.get(id=result.turn_id)
         frames = _tell(conversation, turn, result)
         if result.hand_over:
             frames += hand_over(conversation, turn)
         return frames
+
+
+def _remember(result: TurnResult) -> None:
+    """Keep what the answers were judged by: what people say of them later is learnt from it."""
+    if result.context is None or not result.attempts:
+        return
+    try:
+        with transaction.atomic():
+            context = CONTEXT.dump_python(result.context, mode="json")
+            TurnContext.objects.create(tenant_id=result.tenant_id, turn_id=result.turn_id, context=context)
+    except (DatabaseError, ValueError) as problem:  # whatever stands in it, the turn is closed and charged
+        log.error("context_not_kept", turn_id=str(result.turn_id), problem=type(problem).__name__)
 
 
 def _tell(conversation: Conversation, turn: Turn, result: TurnResult) -> list[dict[str, Any]]:

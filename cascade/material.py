@@ -6,7 +6,7 @@ Runs inside `in_tenant`, in the caller's transaction, and writes nothing.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 import structlog
@@ -20,6 +20,9 @@ from accounts.sealing import CannotOpen, unseal
 from cascade import models, pricing
 from cascade.context import Instructions
 from cascade.record_source import RecordSource
+from cascade.scorer.pool import Scoring
+from cascade.scorer_tuning import expected, ratings, scoring
+from cascade.strictness import stricter, strictness
 from cascade.values import Context, Customer, LanguageModel, Passage, Price, Record, Strategy, Tier, Usage, Utterance
 
 MOST_RECORDS = 200  # of a customer, the newest
@@ -45,6 +48,8 @@ class Material:
     context: Context
     record_source: RecordSource | None  # None: there is none, it cannot be asked, or it was just now
     source_error: str | None = None  # code: why a source that the chatbot has cannot be asked
+    scoring: Scoring = field(default_factory=Scoring)  # who judges the answers
+    strictness: float = 0.0  # by how much this customer's ratings have raised the thresholds, in log odds
 
 
 def gather(
@@ -53,9 +58,10 @@ def gather(
     """Raises NoStrategy."""
     now = timezone.now()
     source, source_error = record_source(chatbot, conversation, now)
+    raised = strictness(ratings(customer.id), expected())
     return Material(
         instructions=instructions(chatbot),
-        strategy=strategy(chatbot, now),
+        strategy=with_strictness(strategy(chatbot, now), raised),
         context=Context(
             customer=customer_value(customer),
             question=question,
@@ -69,6 +75,8 @@ def gather(
         ),
         record_source=source,
         source_error=source_error,
+        scoring=scoring(),
+        strictness=raised,
     )
 
 
@@ -154,6 +162,14 @@ def strategy(chatbot: models.Chatbot, now: datetime) -> Strategy:
 def with_floor(tiers: list[Tier], floor: float) -> tuple[Tier, ...]:
     last = tiers[-1]
     return (*tiers[:-1], Tier(last.model, floor, last.deadline_seconds, last.max_output_tokens))
+
+
+def with_strictness(found: Strategy, raised: float) -> Strategy:
+    """The strategy for a customer whose thresholds are raised by so many log odds."""
+    if not raised:
+        return found
+    tiers = tuple(replace(tier, threshold=stricter(tier.threshold, raised)) for tier in found.tiers)
+    return replace(found, tiers=tiers)
 
 
 def current_prices(wanted: Iterable[models.LanguageModel], now: datetime) -> dict[str, Price]:

@@ -1,4 +1,4 @@
-"""From settings to the process's one engine: real SDK clients, one scorer."""
+"""From settings to the process's one engine: real SDK clients, one pool of scorers."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from django.conf import settings
 
 from cascade.providers import ADAPTERS, Provider
 from cascade.runner import Engine
-from cascade.scorer.serving import Scorer
+from cascade.scorer.pool import Pool
 
 
 @cache
-def scorer() -> Scorer:
-    """Its child process starts with its first answer, or before (`Scorer.start`)."""
-    return Scorer(settings.SCORER_WEIGHTS)
+def scorer() -> Pool:
+    """Its first process starts with its first answer, or before (`Pool.start`)."""
+    return Pool(settings.SCORER_WEIGHTS)
 
 
 @cache

@@ -7,6 +7,7 @@ decide nothing. Closing the iterator stops the answer: what was done by then is 
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field, replace
@@ -27,7 +28,8 @@ from cascade.conversations import CallRecord, OpenTurn, Refused, Reply, TurnResu
 from cascade.errors import UnknownPrice
 from cascade.material import Material
 from cascade.models import Turn
-from cascade.runner import Accepted, BrokenOff, Engine, Event, HandedOver, Released, Run
+from cascade.runner import Accepted, BrokenOff, Engine, Event, HandedOver, Released, Run, Scorer
+from cascade.scorer.pool import Pool
 from cascade.values import Attempt, Context, Tier
 from chatbackend import journal, protocol
 from chatbackend.live import live
@@ -125,10 +127,9 @@ class _Turn:
             raise DiskFull
         ceiling = self.engine.ceiling(self.built.prompt, material.strategy)
         await uninterrupted(in_db(ledger.hold)(turn.tenant_id, turn.id, ceiling))
-        record = CallRecord(
-            turn.tenant_id, turn.id, self.built.prompt.input_tokens, getattr(self.engine.scorer, "version", "")
-        )
-        self.run = self.engine.run(self.built.context, self.built.prompt, material.strategy, _Recorder(record))
+        judge = _judge(self.engine.scorer, material)
+        record = CallRecord(turn.tenant_id, turn.id, self.built.prompt.input_tokens, getattr(judge, "version", ""))
+        self.run = self.engine.run(self.built.context, self.built.prompt, material.strategy, _Recorder(record), judge)
         straight_through = material.strategy.tiers[-1].threshold <= 0
         try:
             return await self._follow(turn, self.run, straight_through)
@@ -168,7 +169,8 @@ class _Turn:
             state=Turn.State.ANSWERED,
             attempts=self.run.attempts if self.run else (),
             outcomes=self.run.outcomes if self.run else (),
-            context_report=REPORT.dump_python(self.built.report, mode="json") if self.built else {},
+            context_report=self._report(turn.material) if self.built else {},
+            context=self.built.context if self.built else None,
         )
         if asking.cancelled():
             return self._ended(replace(result, state=Turn.State.CANCELLED), self.shown, protocol.abort())
@@ -191,6 +193,14 @@ class _Turn:
                 report(problem)
                 gone = isinstance(problem, DATABASE_GONE)
                 return self._refused(result, "temporarily_unavailable" if gone else "internal_error")
+
+    def _report(self, material: Material | None) -> dict[str, Any]:
+        assert self.built
+        report: dict[str, Any] = REPORT.dump_python(self.built.report, mode="json")
+        if material and material.strictness:
+            odds = f"the odds asked of an answer are {math.exp(material.strictness):.1f} times the chatbot's"
+            report["stricter_for_this_customer"] = f"{odds}: accepted answers have disappointed"
+        return report
 
     def _refused(self, result: TurnResult, code: str) -> TurnResult:
         refused = replace(result, state=Turn.State.REFUSED, problem=code)
@@ -261,6 +271,11 @@ class _Turn:
         self.frames.put_nowait(
             protocol.problem(outward, told, reply_to=self.send.id, conversation_id=self.send.conversation_id)
         )
+
+
+def _judge(scorer: Scorer, material: Material) -> Scorer:
+    """Who judges this turn: the tenant's own weights, where it has some."""
+    return scorer.judge(material.scoring) if isinstance(scorer, Pool) else scorer
 
 
 class DiskFull(Exception):
