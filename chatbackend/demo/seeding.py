@@ -6,15 +6,17 @@ What the shop is stands in `chatbackend.demo.shop`, what it asks in `chatbackend
 from __future__ import annotations
 
 import secrets
+from decimal import Decimal
 
 from django.conf import settings
 from django.utils import timezone
 
 from accounts import ledger
 from accounts.auth import create_widget
-from accounts.models import Customer, CustomerRecord, LedgerEntry, Member, Tenant, User, Widget
+from accounts.models import Customer, CustomerRecord, LedgerEntry, Member, Tariff, Tenant, User, Widget
 from accounts.money import Money
 from accounts.sealing import seal
+from accounts.tariffs import set_tariff
 from accounts.tenancy import in_tenant
 from cascade.models import Article, CascadeStrategy, Chatbot
 from chatbackend.demo import tiers
@@ -22,6 +24,7 @@ from chatbackend.demo.shop import TENANT_ID, Shop, load
 
 LOGIN, PASSWORD = "demo", "demo-password"
 CREDIT = Money.from_usd(25)
+MARGIN = Decimal("0.25")  # on what the models cost
 
 
 def seed() -> list[str]:
@@ -33,6 +36,8 @@ def seed() -> list[str]:
         Member.objects.get_or_create(tenant_id=TENANT_ID, user=owner, defaults={"role": Member.Role.OWNER})
         if not LedgerEntry.objects.exists():
             ledger.top_up(TENANT_ID, CREDIT, "play money of the demo")
+        if not Tariff.objects.exists():
+            set_tariff(TENANT_ID, margin=MARGIN)
         chatbot = _chatbot(shop, _widget())
         _articles(shop, chatbot)
         _customers(shop)
