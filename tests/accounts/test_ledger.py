@@ -17,12 +17,13 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, multip
 from uuid_utils.compat import uuid7
 
 from accounts import ledger
-from accounts.ledger import AlreadyHeld, Charge, InsufficientFunds, NotCharged, NotHeld
-from accounts.models import Account, Hold, LedgerEntry
+from accounts.ledger import AlreadyHeld, InsufficientFunds, NotCharged, NotHeld
+from accounts.models import Hold, LedgerEntry
 from accounts.money import ZERO, Money
 from accounts.tariffs import Terms, set_tariff
 from accounts.tenancy import in_tenant
 from accounts.tenants import create_tenant
+from tests.accounts.books import account, at_once, charge, funded, held_turn
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -35,39 +36,6 @@ def alice() -> UUID:
 @pytest.fixture
 def charlie() -> UUID:
     return create_tenant("Charlie's", "charlie", "charlie@else.example").id
-
-
-def charge(micros: int, *, estimated: bool = False, call_id: UUID | None = None, outcome: str = "rejected") -> Charge:
-    return Charge(
-        call_id=call_id or uuid7(),
-        conversation_id=uuid4(),
-        chatbot_id=uuid4(),
-        number=0,
-        tier=0,
-        model="local/small",
-        outcome=outcome,
-        price_version="p1",
-        cost=Money(micros),
-        estimated=estimated,
-        input_tokens=120,
-        output_tokens=30,
-    )
-
-
-def funded(tenant_id: UUID, micros: int) -> UUID:
-    ledger.top_up(tenant_id, Money(micros), "funds")
-    return tenant_id
-
-
-def held_turn(tenant_id: UUID, micros: int) -> UUID:
-    turn_id = uuid7()
-    ledger.hold(tenant_id, turn_id, Money(micros))
-    return turn_id
-
-
-def account(tenant_id: UUID) -> tuple[int, int]:
-    with in_tenant(tenant_id):
-        return Account.objects.values_list("balance_micros", "held_micros").get()
 
 
 # --- one turn -----------------------------------------------------------------------------
@@ -341,21 +309,6 @@ def test_the_books_are_right_after_any_sequence_of_movements():
 
 
 # --- at once ------------------------------------------------------------------------------
-
-
-def at_once(function, arguments):
-    """`function` of each argument, from real threads with connections of their own, in order."""
-
-    def alone(argument):
-        try:
-            return function(argument)
-        except Exception as error:
-            return error
-        finally:
-            connections["default"].close()
-
-    with ThreadPoolExecutor(8) as threads:
-        return list(threads.map(alone, arguments))
 
 
 def test_parallel_holds_overdraw_nothing_and_refuse_nobody_who_fits(alice):

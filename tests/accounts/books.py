@@ -1,0 +1,66 @@
+"""What the tests of the books share: a charge, a held turn, an account at one glance, many at once."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from uuid import UUID, uuid4
+
+from django.db import connections
+from uuid_utils.compat import uuid7
+
+from accounts import ledger
+from accounts.ledger import Charge
+from accounts.models import Account
+from accounts.money import Money
+from accounts.tenancy import in_tenant
+
+
+def charge(micros: int, **more: object) -> Charge:
+    """A rejected draft that cost so many micro-dollars; `more` replaces what else stands on it."""
+    plain = Charge(
+        call_id=uuid7(),
+        conversation_id=uuid4(),
+        chatbot_id=uuid4(),
+        number=0,
+        tier=0,
+        model="local/small",
+        outcome="rejected",
+        price_version="p1",
+        cost=Money(micros),
+        estimated=False,
+        input_tokens=120,
+        output_tokens=30,
+    )
+    return replace(plain, **more)
+
+
+def funded(tenant_id: UUID, micros: int) -> UUID:
+    ledger.top_up(tenant_id, Money(micros), "funds")
+    return tenant_id
+
+
+def held_turn(tenant_id: UUID, micros: int) -> UUID:
+    turn_id = uuid7()
+    ledger.hold(tenant_id, turn_id, Money(micros))
+    return turn_id
+
+
+def account(tenant_id: UUID) -> tuple[int, int]:
+    with in_tenant(tenant_id):
+        return Account.objects.values_list("balance_micros", "held_micros").get()
+
+
+def at_once(function, arguments):
+    """`function` of each argument, from real threads with connections of their own, in order."""
+
+    def alone(argument):
+        try:
+            return function(argument)
+        except Exception as error:
+            return error
+        finally:
+            connections["default"].close()
+
+    with ThreadPoolExecutor(8) as threads:
+        return list(threads.map(alone, arguments))
