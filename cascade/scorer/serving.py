@@ -17,13 +17,15 @@ from collections import Counter
 from pathlib import Path
 
 from cascade.scorer.manifest import read
-from cascade.scorer.worker_protocol import READY, REPLY
+from cascade.scorer.worker_protocol import READY, REPLY, Question
 from cascade.values import Context
 
 log = logging.getLogger(__name__)
 
 MOST_WAITING = 64  # answers at once; the next one is not scored
+HANG_SECONDS = 1.5  # without any reply although one is owed: the child hangs
 START_SECONDS = 120.0
+PACE_OVER = 16  # replies, about: how fast the child is
 RESTART_PAUSE = 0.5  # seconds after the first crash, doubled up to the longest
 LONGEST_PAUSE = 30.0
 ROOT = Path(__file__).resolve().parents[2]
@@ -42,7 +44,9 @@ class Scorer:
         self._child: asyncio.subprocess.Process | None = None
         self._ready = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
-        self._last_reply = 0.0
+        self._owed = 0  # replies the child has still to give
+        self._since = 0.0  # when it last replied, or was asked after a rest, or was started
+        self._pace = 0.0  # seconds a reply, a moving average
 
     async def start(self) -> None:
         """Start the child and wait until it is warm. Raises TimeoutError if it never gets there."""
@@ -62,19 +66,23 @@ class Scorer:
             self._keeper = None
 
     async def score(self, context: Context, answer: str, *, deadline_seconds: float = 2.0) -> float | None:
-        """The probability that the answer is good for this customer; None: not scored."""
-        if self._inside >= MOST_WAITING:
+        """The probability that the answer is good for this customer; None: not scored.
+
+        At once where so many wait that its turn would come too late, at the deadline otherwise.
+        """
+        too_late = self._owed > 0 and (self._owed + 1) * self._pace > deadline_seconds
+        if too_late or self._inside >= MOST_WAITING:
             return self._not_scored("overloaded")
         self._keep()
         self._inside += 1
-        asked_at = time.monotonic()
+        until = time.monotonic() + deadline_seconds
         try:
             async with asyncio.timeout(deadline_seconds):
                 await self._ready.wait()
-                score = await self._ask(context, answer)
+                score = await self._ask(context, answer, until)
         except TimeoutError:
-            if self._ready.is_set() and self._last_reply < asked_at:
-                self._kill()  # it answered nobody all this time: it hangs
+            if self._hangs():
+                self._kill()
             return self._not_scored("timed_out")
         except (ConnectionError, RuntimeError):
             return self._not_scored("crashed")
@@ -92,18 +100,26 @@ class Scorer:
         log.warning("an answer was not scored: %s", mishap)
         return None
 
-    async def _ask(self, context: Context, answer: str) -> float:
+    def _hangs(self) -> bool:
+        """Whether it owes us something and has been silent for longer than it should ever be."""
+        silent = time.monotonic() - self._since
+        return (self._owed > 0 and silent > HANG_SECONDS) if self._ready.is_set() else silent > START_SECONDS
+
+    async def _ask(self, context: Context, answer: str, until: float) -> float:
         """Send one question and wait for its reply. Raises ConnectionError when the child ends first."""
         pipe = self._child.stdin if self._child else None
         if pipe is None:
             raise ConnectionError
         self._numbers = self._numbers % 0xFFFFFFFF + 1
         number = self._numbers
-        frame = pickle.dumps((number, context, answer))
+        frame = pickle.dumps(Question(number, context, answer, until))
         reply: asyncio.Future[float] = asyncio.get_running_loop().create_future()
         self._waiting[number] = reply
         try:
             pipe.write(len(frame).to_bytes(4, "little") + frame)
+            if not self._owed:
+                self._since = time.monotonic()
+            self._owed += 1
             await pipe.drain()
             return await reply
         finally:
@@ -138,19 +154,26 @@ class Scorer:
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, cwd=ROOT, env=_environment(),
         )  # fmt: skip
         self.counts["started"] += 1
+        self._owed, self._since = 0, time.monotonic()
         assert child.stdout is not None
         try:
             while True:
                 number, score = REPLY.unpack(await child.stdout.readexactly(REPLY.size))
-                self._last_reply = time.monotonic()
                 if number == READY:
                     self._ready.set()
-                elif (reply := self._waiting.get(number)) and not reply.done():
+                    continue
+                self._note_pace()
+                if (reply := self._waiting.get(number)) and not reply.done():
                     reply.set_result(score)
         except asyncio.IncompleteReadError:
             await child.wait()
         finally:
             self._ready.clear()
+
+    def _note_pace(self) -> None:
+        now = time.monotonic()
+        self._pace += ((now - self._since) - self._pace) / PACE_OVER
+        self._owed, self._since = self._owed - 1, now
 
     def _fail_waiting(self) -> None:
         for reply in self._waiting.values():

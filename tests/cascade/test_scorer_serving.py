@@ -10,14 +10,20 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
+import torch
 
-from cascade.scorer import head, serving
+from cascade.scorer import engines, head, serving
 from cascade.scorer import model as network
 from cascade.scorer.manifest import UnfitWeights, read
 from cascade.scorer.serving import Scorer
-from tests.cascade.scorer_cast import ANNA, BEN, PAIRS, asks
+from tests.cascade.scorer_cast import ANNA, BEN, CARLA, PAIRS, asks
 from tests.cascade.small_scorer import small_weights
+
+SHIPPED = Path(engines.__file__).parent / "weights"
+ACCEPT = (0.5, 0.9)  # the thresholds of the demo's tiers
+MEGABYTE = 2**20
 
 CONTEXT = asks(ANNA, "Where is my order?")
 PATIENT = 120.0  # seconds: on a busy machine
@@ -107,7 +113,9 @@ def test_a_crash_or_a_hang_is_a_reject_in_time_and_a_fresh_start(weights):
             asked_at = time.monotonic()
             assert await scorer.score(CONTEXT, "Hello.", deadline_seconds=1.0) is None
             assert time.monotonic() - asked_at < 2
-            assert await scorer.score(CONTEXT, "Hello.", deadline_seconds=PATIENT) is not None
+            async with asyncio.timeout(PATIENT):
+                while await scorer.score(CONTEXT, "Hello.", deadline_seconds=1.0) is None:
+                    pass
         await scorer.close()
         return scorer.counts
 
@@ -148,3 +156,58 @@ def test_unfit_weights_are_refused_at_once(tmp_path):
 def test_the_web_process_does_not_import_torch():
     code = "import sys, cascade.scorer.serving; sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+# --- engines ----------------------------------------------------------------------------------
+
+
+def every_answer_to_every_customer() -> list[tuple]:
+    """(context, answer): few of them right, so that scores lie everywhere between 0 and 1."""
+    questions = dict.fromkeys(pair.question for pair in PAIRS)
+    customers = (ANNA, BEN, CARLA)
+    return [(asks(who, q), pair.answer) for who in customers for q in questions for pair in PAIRS]
+
+
+def test_all_engines_give_the_same_verdicts_on_the_shipped_weights():
+    manifest, joined = read(SHIPPED), head.load(SHIPPED)
+    tokenizer = network.tokenizer_of(SHIPPED / "tokenizer.json")
+    asked = every_answer_to_every_customer()
+    readings = [network.reading(tokenizer, *each, manifest.budget, manifest.window) for each in asked]
+
+    def scores(engine):
+        return [manifest.calibration.probability(x) for x in head.logits(engine, joined, readings)]
+
+    plain = scores(network.load(SHIPPED)[0])
+    for name, compute in engines.candidates(SHIPPED):
+        for at_once in (1, engines.TOGETHER):
+            found = scores(engines.Engine(name, compute, at_once))
+            assert found == pytest.approx(plain, abs=0.02), name
+            same = [(a >= limit) == (b >= limit) for limit in ACCEPT for a, b in zip(found, plain, strict=True)]
+            assert sum(same) >= 0.995 * len(same), name
+
+
+def test_the_last_layer_for_the_first_piece_alone_changes_nothing(weights):
+    model = network.load(weights)[0]
+    ids, mask = network.batch_of([[5] * 30, list(range(5, 17))])
+    with torch.inference_mode():
+        whole = model(input_ids=ids, attention_mask=mask).logits[:, 0]
+        assert engines.FirstPiece(model)(ids, mask) == pytest.approx(whole, abs=1e-5)
+
+
+def test_importing_the_engines_reports_nothing_to_anybody():
+    code = "import sys, cascade.scorer.engines; sys.exit(bool(sys.modules.get('openvino_telemetry')))"
+    assert subprocess.run([sys.executable, "-c", code], check=False, cwd=serving.ROOT).returncode == 0
+
+
+def test_the_process_stays_small_whatever_it_is_asked():
+    async def most():
+        scorer = Scorer(SHIPPED)
+        await scorer.start()
+        long = [(context, f"{answer} " * 200) for context, answer in every_answer_to_every_customer()[:32]]
+        for asked in (long, [(asks(ANNA, "7" * 65_536), "x" * 65_536)] * 4):
+            await asyncio.gather(*(scorer.score(*each, deadline_seconds=PATIENT) for each in asked))
+        resident = psutil.Process(scorer._child.pid).memory_info().rss
+        await scorer.close()
+        return resident
+
+    assert asyncio.run(most()) < 700 * MEGABYTE
