@@ -12,7 +12,7 @@ to update. `check` proves both sums against the entries.
 Each function opens its tenant's transaction; inside an open one of the same tenant it joins it,
 so a turn's transcript and its charges are committed together. What a provider charges for a call is left to
 `cascade.pricing`, what the tenant pays for it to `accounts.tariffs`. Rows are locked in one order, so that
-nobody waits in a circle: hold, allowance, account.
+nobody waits in a circle: hold, budgets, allowance, account.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ from django.db import IntegrityError, connection
 from django.db.models import F, QuerySet, Sum
 from django.db.models.functions import Now
 
+from accounts import budgets
+from accounts.budgets import Spender
 from accounts.ledger_check import INVARIANTS
 from accounts.models import Account, Allowance, Hold, LedgerEntry
 from accounts.money import ZERO, Money
@@ -39,11 +41,15 @@ ABOUT_THE_CALL = (
 
 
 class InsufficientFunds(Exception):
-    """The tenant cannot pay for the dearest way this turn could go; nothing was held."""
+    """The tenant cannot pay for the dearest way this turn could go; nothing was held.
 
-    def __init__(self, needed: Money, available: Money) -> None:
+    `for_now`: it could if the turns that run now cost nothing; so it may when they have ended.
+    """
+
+    def __init__(self, needed: Money, available: Money, held: Money = ZERO) -> None:
         super().__init__(f"${needed} needed, ${available} available")
         self.needed, self.available = needed, available
+        self.for_now = needed <= available + held
 
 
 class AlreadyHeld(Exception):
@@ -112,13 +118,15 @@ def available(tenant_id: UUID) -> Money:
         return Money(Account.objects.filter(tenant_id=tenant_id).values_list(free, flat=True).first() or 0)
 
 
-def hold(tenant_id: UUID, turn_id: UUID, amount: Money) -> UUID:
+def hold(tenant_id: UUID, turn_id: UUID, amount: Money, spender: Spender | None = None) -> UUID:
     """Set aside the most that a turn can be charged whose calls cost `amount` at most; return the hold's id.
 
-    What is left of the month's included quota is reserved first, money for the rest.
+    It is reserved in every budget that `spender` (None: nobody in particular) touches. What is left of the
+    month's included quota is reserved first, money for the rest.
 
     Raises:
         InsufficientFunds: less than that is available.
+        BudgetExceeded: a hard budget has less room.
         AlreadyHeld: the turn has a hold.
         ValueError: `amount` is negative.
     """
@@ -129,9 +137,11 @@ def hold(tenant_id: UUID, turn_id: UUID, amount: Money) -> UUID:
         if known is None:
             raise InsufficientFunds(amount, ZERO)
         period, terms = known
+        most = terms.ceiling(amount)
         made = Hold(tenant_id=tenant_id, turn_id=turn_id, period=period, tariff_id=terms.tariff_id)
-        made.included_micros = _reserve_quota(made, terms, terms.ceiling(amount).micros)
-        made.amount_micros = terms.ceiling(amount).micros - made.included_micros
+        made.spendings = budgets.reserve(tenant_id, spender, most)
+        made.included_micros = _reserve_quota(made, terms, most.micros)
+        made.amount_micros = most.micros - made.included_micros
         try:
             made.save(force_insert=True)
         except IntegrityError:
@@ -139,8 +149,14 @@ def hold(tenant_id: UUID, turn_id: UUID, amount: Money) -> UUID:
         # The guard and the deed are one statement: of two that race for the last cent, the second finds no row.
         fits = Account.objects.filter(tenant_id=tenant_id, balance_micros__gte=F("held_micros") + made.amount_micros)
         if not fits.update(held_micros=F("held_micros") + made.amount_micros):
-            raise InsufficientFunds(Money(made.amount_micros), available(tenant_id))
+            raise _insufficient(tenant_id, Money(made.amount_micros))
         return made.id
+
+
+def _insufficient(tenant_id: UUID, needed: Money) -> InsufficientFunds:
+    account = Account.objects.filter(tenant_id=tenant_id).first() or Account(tenant_id=tenant_id)
+    held = Money(account.held_micros)
+    return InsufficientFunds(needed, Money(account.balance_micros) - held, held)
 
 
 def settle(tenant_id: UUID, turn_id: UUID, charges: Sequence[Charge]) -> bool:
@@ -163,6 +179,8 @@ def settle(tenant_id: UUID, turn_id: UUID, charges: Sequence[Charge]) -> bool:
             return False  # whoever came first has charged it
         terms = terms_of(held.tariff)
         prices = [terms.price(charge.cost, charge.outcome).micros for charge in charges]
+        reserved = Money(held.amount_micros + held.included_micros)
+        budgets.count(held.spendings, Money(sum(prices)), released=reserved)
         covered = _use_quota(held, terms, sum(prices))
         entries = [_entry(held, charge) for charge in charges]
         for entry, price in zip(entries, prices, strict=True):
@@ -290,14 +308,15 @@ def _correct(held: Hold, call_id: UUID, cost: Money, outcome: str, memo: str) ->
     _balance(entry, price - (paid + covered), min(price, covered) - covered)
     if not (entry.cost_micros or entry.amount_micros or entry.included_micros):
         return False
-    if entry.included_micros:
-        _allowance(held).update(used_micros=F("used_micros") + entry.included_micros)
     _book_late(held, entry)
     return True
 
 
 def _book_late(held: Hold, entry: LedgerEntry) -> None:
     entry.save(force_insert=True)
+    budgets.count(held.spendings, Money(entry.included_micros - entry.amount_micros), released=ZERO)
+    if entry.included_micros:
+        _allowance(held).update(used_micros=F("used_micros") + entry.included_micros)
     Hold.objects.filter(pk=held.pk).update(spent_micros=F("spent_micros") - entry.amount_micros)
     _move(held.tenant_id, balance=entry.amount_micros)
 

@@ -44,6 +44,18 @@ WITH entries AS (SELECT * FROM accounts_ledgerentry),
              SELECT period, sum(included_micros) AS held
              FROM holds WHERE settled_at IS NULL GROUP BY period HAVING sum(included_micros) <> 0
          ) h ON h.period = a.period
+     ),
+     reserved AS (
+         SELECT unnest(spendings) AS spending, id AS hold_id, settled_at, amount_micros + included_micros AS most
+         FROM holds WHERE cardinality(spendings) > 0
+     ),
+     counted AS (
+         SELECT s.id, s.spent_micros, s.held_micros, coalesce(e.spent, 0) AS spent, coalesce(h.held, 0) AS held
+         FROM accounts_budgetspending s
+         LEFT JOIN (SELECT r.spending, sum(e.included_micros - e.amount_micros) AS spent
+                    FROM reserved r JOIN entries e ON e.hold_id = r.hold_id GROUP BY r.spending) e ON e.spending = s.id
+         LEFT JOIN (SELECT spending, sum(most) AS held
+                    FROM reserved WHERE settled_at IS NULL GROUP BY spending) h ON h.spending = s.id
      )
 SELECT format('the balance is %s, the entries come to %s', a.balance_micros, s.balance)
 FROM accounts_account a, sums s WHERE a.balance_micros <> s.balance
@@ -84,4 +96,10 @@ FROM quota_used WHERE told <> found
 UNION ALL
 SELECT format('the quota of %s says %s is reserved, its open holds come to %s', month, told, found)
 FROM quota_held WHERE told <> found
+UNION ALL
+SELECT format('budget spending %s says %s is spent, its entries come to %s', id, spent_micros, spent)
+FROM counted WHERE spent_micros <> spent
+UNION ALL
+SELECT format('budget spending %s says %s is held, its open holds come to %s', id, held_micros, held)
+FROM counted WHERE held_micros <> held
 """
