@@ -217,7 +217,7 @@ class Message(TenantRow):
 class TurnContext(TenantRow):
     """What the models and the scorer were shown of the customer, as it was then: what a label is learnt from.
 
-    Kept for `scorer_versions.REMEMBERED`, and as long as the turn at most.
+    Kept for `scorer_labels.REMEMBERED`, and as long as the turn at most.
     """
 
     turn = models.OneToOneField(Turn, models.CASCADE, related_name="context")

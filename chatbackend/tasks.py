@@ -1,11 +1,71 @@
 """Background work, done by `manage.py procrastinate worker`."""
 
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from uuid import UUID
+
+from django.conf import settings
 from procrastinate.contrib.django import app
 
+from accounts.tenants import every_tenant
+from cascade import scorer_labels, scorer_training, scorer_versions
 from chatbackend import recovery
+from chatbackend.reporting import report
+from chatbackend.supervision import end_with_parent
 
 
 @app.periodic(cron="* * * * *")
 @app.task(queueing_lock="settle_dead_turns", pass_context=False)
 def settle_dead_turns(timestamp: int) -> None:
     recovery.settle()
+
+
+# --- tenants' own scorers: deferred by name from `manage.py train_scorer` and `manage.py scorer` ---
+
+
+@app.task(lock="train_scorer", pass_context=False)
+def train_scorer(arguments: list[str]) -> None:
+    """In a process of its own, for it takes long and all of a processor; one at a time. `arguments`: the command's."""
+    command = [sys.executable, str(settings.BASE_DIR / "manage.py"), "train_scorer", *arguments]
+    subprocess.run(command, check=True, preexec_fn=end_with_parent)  # noqa: S603  (our own command)
+
+
+@app.task(lock="promote_scorer", pass_context=False)
+def promote_scorer(tenant_id: str, version: str, by: str) -> None:
+    """Why it was not promoted is on record with the version."""
+    scorer_versions.promote(UUID(tenant_id), version, by)
+
+
+@app.periodic(cron="*/10 * * * *")
+@app.task(queueing_lock="resume_training", pass_context=False)
+async def resume_training(timestamp: int) -> None:
+    """A training whose worker died goes on where it stood."""
+    for job in await app.job_manager.get_stalled_jobs(task_name=train_scorer.name):
+        await app.job_manager.retry_job(job)
+
+
+@app.periodic(cron="*/5 * * * *")
+@app.task(queueing_lock="score_in_shadow", lock="score_in_shadow", pass_context=False)
+def score_in_shadow(timestamp: int) -> None:
+    for_every_tenant(scorer_versions.score_in_shadow)
+
+
+@app.periodic(cron="17 3 * * *")
+@app.task(queueing_lock="calibrate_scorers", pass_context=False)
+def calibrate_scorers(timestamp: int) -> None:
+    """And forget what is too old to learn from."""
+    for_every_tenant(scorer_labels.forget)
+    scorer_training.forget_unfinished()
+    for_every_tenant(scorer_training.calibrate)
+
+
+def for_every_tenant(deed: Callable[[UUID], object]) -> None:
+    """One tenant's trouble is reported and keeps no other waiting."""
+    for tenant_id in every_tenant():
+        try:
+            deed(tenant_id)
+        except Exception as problem:
+            report(problem)

@@ -97,7 +97,12 @@ class Command(BaseCommand):
             if not await answers(f"{offer.base_url}/models", READY_SECONDS):
                 self.say(f"{offer.name} does not answer: the cascade goes on without it")
         self.say("5/5 starting worker and web (5 s)")
-        self.child(running, "worker", manage("procrastinate", "worker", "--delete-jobs=successful"), patience=15)
+        self.child(
+            running,
+            "worker",
+            manage("procrastinate", "worker", "--delete-jobs=successful", "--concurrency=3"),
+            patience=15,
+        )
         self.child(running, "web", web(settings.WEB_PORT), patience=WEB_DRAIN_SECONDS)
         address = f"http://localhost:{settings.WEB_PORT}"
         if not await answers(f"http://127.0.0.1:{settings.WEB_PORT}/healthz", READY_SECONDS):

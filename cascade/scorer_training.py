@@ -1,0 +1,186 @@
+"""Weights of a tenant's own, trained on its own labels, and its calibration; run from a command or a background job.
+
+The labels leave the database for one private file, which is gone when training is over. A run that was killed goes on
+where it stood, with the same rows, for a day. What becomes of the weights is `scorer_versions`'s business.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import shutil
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from django.conf import settings
+
+from accounts.tenancy import in_tenant
+from cascade import scorer_labels, scorer_versions
+from cascade.models import ScorerCalibration, ScorerVersion
+from cascade.scorer import manifest, own_rows
+from cascade.scorer.calibration import fit_shrunk, logit
+from cascade.scorer.own_rows import Label, part
+from cascade.scorer_tuning import folder_of, scoring
+from cascade.strictness import Ratings, expectation
+
+if TYPE_CHECKING:
+    from cascade.scorer.fitting import TrainingConfig
+
+LEAST_LABELS = 200
+LEAST_OF_A_KIND = 40  # good, and bad
+LEAST_CUSTOMERS = 30
+RESUMED_WITHIN = 24 * 3600.0  # seconds; an older unfinished run is forgotten, and its rows deleted
+MOST_CALIBRATING = 2_000  # replies, the newest: a few minutes of one processor
+
+Progress = Callable[[int, int, float], None]
+
+
+class TooFewLabels(ValueError):
+    """The tenant's labels do not make a training; the message says what there is and what is needed."""
+
+
+class AlreadyTraining(RuntimeError):
+    """Another process on this machine trains for this tenant."""
+
+
+def train_for(
+    tenant_id: UUID,
+    config: TrainingConfig,
+    *,
+    beside: Sequence[Path] = (),
+    start: Path | None = None,
+    say: Callable[[str], None] = print,
+    progress: Progress = lambda step, steps, loss: None,
+) -> ScorerVersion:
+    """A candidate trained on the tenant's labels and the rows of the files `beside`; from `start`, else what is live.
+
+    Raises TooFewLabels, AlreadyTraining, UnfitWeights (of `start`).
+    """
+    from cascade.scorer.training import train  # torch: only here
+
+    with _alone(tenant_id) as folder:
+        rows, weights = folder / "rows.jsonl", folder / "weights"
+        learnt_from = _prepare(tenant_id, folder, rows, config.seed, say)
+        begin = start or _live_folder(tenant_id)
+        manifest.read(begin)
+        try:
+            written = train([rows, *beside], begin, weights, config, say=say, progress=progress)
+        except Exception:
+            shutil.rmtree(folder)  # not killed but failed: it would fail again, and the rows are not to stay
+            raise
+        kept = _root() / str(tenant_id) / written.version
+        if kept.exists():
+            shutil.rmtree(weights)
+        else:
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            weights.rename(kept)
+        shutil.rmtree(folder)
+    return scorer_versions.register(tenant_id, kept, learnt_from)
+
+
+def counted(labels: Sequence[Label]) -> dict[str, int]:
+    """How many of each kind. Raises TooFewLabels."""
+    good = sum(label.good for label in labels)
+    customers = len({label.customer for label in labels})
+    halves = Counter((part(label.customer), own_rows.half(label.customer), label.good) for label in labels)
+    measured = min(halves["validation", half, kind] for half in (0, 1) for kind in (True, False))
+    enough = len(labels) >= LEAST_LABELS and min(good, len(labels) - good) >= LEAST_OF_A_KIND
+    if not enough or customers < LEAST_CUSTOMERS or not measured:
+        raise TooFewLabels(
+            f"{len(labels)} labelled answers ({good} good, {len(labels) - good} bad) of {customers} customers in the"
+            f" last {scorer_labels.REMEMBERED.days} days; needed are {LEAST_LABELS}, {LEAST_OF_A_KIND} of each kind, of"
+            f" {LEAST_CUSTOMERS} customers, some of each kind among those who calibrate and those who measure"
+        )
+    return dict(Counter(label.kind for label in labels))
+
+
+def _prepare(tenant_id: UUID, folder: Path, rows: Path, seed: int, say: Callable[[str], None]) -> dict[str, Any]:
+    """The rows on disk, as they were when an unfinished run began or new ones; how many of which kind."""
+    labels = scorer_labels.labels(tenant_id)
+    learnt_from = counted(labels)
+    if rows.exists() and time.time() - rows.stat().st_mtime < RESUMED_WITHIN:
+        say("going on with the rows of the run that was not finished")
+        return learnt_from
+    shutil.rmtree(folder / "weights", ignore_errors=True)
+    say(f"making rows of {len(labels)} labels")
+    unfinished = rows.with_suffix(".unfinished")
+    own_rows.write(own_rows.rows(labels, seed), unfinished)
+    unfinished.rename(rows)
+    return learnt_from
+
+
+def _live_folder(tenant_id: UUID) -> Path:
+    with in_tenant(tenant_id):
+        live = ScorerVersion.objects.filter(state=ScorerVersion.State.LIVE).first()
+    return folder_of(live) if live else Path(settings.SCORER_WEIGHTS)
+
+
+@contextmanager
+def _alone(tenant_id: UUID) -> Iterator[Path]:
+    """A private folder for the tenant's run, and nobody else's on this machine. Raises AlreadyTraining."""
+    folder = _root() / "training" / str(tenant_id)
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    folder.chmod(0o700)
+    with (folder.parent / f"{tenant_id}.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise AlreadyTraining("another process trains for this tenant") from None
+        yield folder
+
+
+def forget_unfinished() -> int:
+    """Delete the rows of runs that were killed and not resumed in time; how many runs."""
+    late = [
+        rows.parent
+        for rows in (_root() / "training").glob("*/rows.*")
+        if time.time() - rows.stat().st_mtime >= RESUMED_WITHIN
+    ]
+    for folder in late:
+        shutil.rmtree(folder, ignore_errors=True)
+    return len(late)
+
+
+def _root() -> Path:
+    return Path(settings.VAR) / "scorers"
+
+
+# --- what the tenant's labels say of scores -----------------------------------------------------
+
+
+def calibrate(tenant_id: UUID) -> int:
+    """Fit the tenant's map for the weights that are live, and what to expect of its customers; the labels there were.
+
+    By the replies that were shown and judged. The weights score them again, as they come: the scores on record may
+    have been read through earlier maps. Weights of the tenant's own are calibrated by customers that they did not
+    learn from.
+    """
+    shown = [label for label in scorer_labels.labels(tenant_id) if label.kind == "reply"][:MOST_CALIBRATING]
+    if not shown:
+        return 0
+    with in_tenant(tenant_id):
+        own = scoring().folder
+    folder = own or Path(settings.SCORER_WEIGHTS)
+    judged = scorer_versions.unlearnt(shown) if own else shown
+    scores = asyncio.run(scorer_versions.scores(folder, [(label.context, label.answer) for label in judged]))
+    known = [(logit(score), label.good) for score, label in zip(scores, judged, strict=True) if score is not None]
+    fitted = fit_shrunk([x for x, _ in known], [good for _, good in known])
+    hoped = expectation(_by_customer(shown))
+    found = {"scale": fitted.scale, "shift": fitted.shift, "labels": len(known)}
+    found |= {"expected_bad": hoped.bad, "expected_worth": hoped.worth}
+    with in_tenant(tenant_id):
+        ScorerCalibration.objects.update_or_create(
+            tenant_id=tenant_id, weights_version=manifest.read(folder).version, defaults=found
+        )
+    return len(known)
+
+
+def _by_customer(shown: Sequence[Label]) -> list[Ratings]:
+    good = Counter(label.customer for label in shown if label.good)
+    bad = Counter(label.customer for label in shown if not label.good)
+    return [Ratings(good[customer], bad[customer]) for customer in good.keys() | bad.keys()]

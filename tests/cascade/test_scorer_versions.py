@@ -1,0 +1,262 @@
+"""A tenant's own scorer from its labels to its retirement: trained, shadowed, promoted if not worse, rolled back."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.db import IntegrityError
+
+from accounts.tenancy import in_tenant
+from cascade import scorer_labels, scorer_training, scorer_tuning, scorer_versions
+from cascade.models import ScorerCalibration, ScorerVersion, ShadowScore
+from cascade.scorer import manifest
+from cascade.scorer.fitting import TrainingConfig
+from cascade.scorer.own_rows import part
+from cascade.scorer_training import AlreadyTraining, TooFewLabels, train_for
+from cascade.scorer_versions import NoSuchVersion, NotPromoted
+from tests.cascade.judged_turns import judged_turns
+from tests.cascade.small_scorer import small_weights
+from tests.cast import open_shop
+
+pytestmark = pytest.mark.usefixtures("database")
+QUICK = TrainingConfig(epochs=1, window=96, pieces_a_step=2_048)
+State = ScorerVersion.State
+
+
+@pytest.fixture(scope="module")
+def shipped(tmp_path_factory) -> Path:
+    return small_weights(tmp_path_factory.mktemp("shipped"))
+
+
+@pytest.fixture
+def shop(settings, shipped, tmp_path):
+    settings.VAR, settings.SCORER_WEIGHTS = tmp_path, shipped
+    return open_shop("alice", "http://127.0.0.1:1")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> dict[str, Path]:
+    """Filled by the first test that trains: it takes seconds, and what is trained is the same for all."""
+    return {}
+
+
+def version_of(shop, folder: Path, name: str, **columns) -> ScorerVersion:
+    """A version on record whose weights lie in `folder`."""
+    with in_tenant(shop.tenant_id):
+        return ScorerVersion.objects.create(
+            tenant_id=shop.tenant_id, weights_version=name, folder=str(folder), **columns
+        )
+
+
+def states(shop) -> dict[str, str]:
+    with in_tenant(shop.tenant_id):
+        return dict(ScorerVersion.objects.values_list("weights_version", "state"))
+
+
+def test_a_tenants_labels_become_a_candidate_that_is_promoted_because_it_is_not_worse(shop, shipped, tmp_path):
+    judged_turns(shop, 130)
+    version = train_for(shop.tenant_id, QUICK, say=lambda text: None)
+    name = version.weights_version
+    assert version.state == State.CANDIDATE
+    assert version.learnt_from == {"reply": 260}
+    assert manifest.read(scorer_tuning.folder_of(version)).version == name
+    left = [path for path in (tmp_path / "scorers" / "training").rglob("*") if path.is_file()]
+    assert all(path.suffix == ".lock" and not path.read_text() for path in left)
+
+    scorer_versions.shadow(shop.tenant_id, name)
+    assert scorer_versions.score_in_shadow(shop.tenant_id) == 0  # what was answered before it was trained is not asked
+    judged_turns(open_shop("charlie", "http://127.0.0.1:1"), 2)
+    assert scorer_versions.score_in_shadow(shop.tenant_id) == 0  # another tenant's answers are not seen
+
+    found = scorer_versions.promote(shop.tenant_id, name, "alice")
+    assert found.error_new < found.error_old / 10
+    with in_tenant(shop.tenant_id):
+        live = ScorerVersion.objects.get()
+        assert scorer_tuning.scoring().folder == scorer_tuning.folder_of(live)
+    assert (live.state, live.promoted_by, live.comparison["refusal"]) == (State.LIVE, "alice", "")
+    assert scorer_versions.rollback(shop.tenant_id, "bob") == ""
+    with in_tenant(shop.tenant_id):
+        assert scorer_tuning.scoring().folder is None
+        assert ScorerVersion.objects.get().retired_by == "bob"
+
+
+def test_one_that_may_be_worse_is_refused_and_the_refusal_is_on_record(shop, shipped, monkeypatch):
+    judged_turns(shop, 130)
+
+    async def scored(folder, asked, maps=None):
+        """The live one knows which answers are right; the new one does not."""
+        right = [
+            answer.split("W")[1].split()[0] in context.customer.records[0].external_id for context, answer in asked
+        ]
+        return (
+            [0.9 if good else 0.1 for good in right]
+            if folder == shipped
+            else [0.5 + n % 7 / 20 for n in range(len(asked))]
+        )
+
+    monkeypatch.setattr(scorer_versions, "scores", scored)
+    version_of(shop, shipped, "worse")
+    with pytest.raises(NotPromoted, match="rank worse"):
+        scorer_versions.promote(shop.tenant_id, "worse", "alice")
+    assert states(shop) == {"worse": State.CANDIDATE}
+    with in_tenant(shop.tenant_id):
+        assert "rank worse" in ScorerVersion.objects.get().comparison["refusal"]
+
+
+def test_with_too_few_labels_nothing_is_trained_and_nothing_promoted(shop, shipped):
+    judged_turns(shop, 6)
+    with pytest.raises(TooFewLabels, match=r"12 labelled answers \(6 good, 6 bad\) of 6 customers"):
+        train_for(shop.tenant_id, QUICK, say=lambda text: None)
+    version_of(shop, shipped, "v1")
+    with pytest.raises(NotPromoted, match="too few labels"):
+        scorer_versions.promote(shop.tenant_id, "v1", "alice")
+    assert states(shop) == {"v1": State.CANDIDATE}
+
+
+def test_versions_are_compared_by_customers_that_none_has_learnt_from(shop):
+    judged_turns(shop, 40)
+    labels = scorer_labels.labels(shop.tenant_id)
+    compared = scorer_versions.unlearnt(labels)
+    assert 0 < len(compared) < len(labels)
+    assert {part(label.customer) for label in compared} == {"validation"}
+
+
+def test_a_roll_back_goes_one_step_back_each_time_and_ends_at_the_shipped_weights(shop, shipped, monkeypatch):
+    monkeypatch.setattr(scorer_versions, "compare_folders", lambda *args: scorer_versions.Comparison(1, 1, 1, 0.5, 0.5))
+    for name in ("v1", "v2", "v3"):
+        version_of(shop, shipped, name)
+        scorer_versions.promote(shop.tenant_id, name, "alice")
+    assert states(shop) == {"v1": State.RETIRED, "v2": State.RETIRED, "v3": State.LIVE}
+    assert [scorer_versions.rollback(shop.tenant_id, "bob") for _ in range(3)] == ["v2", "v1", ""]
+    assert set(states(shop).values()) == {State.RETIRED}
+    with pytest.raises(NoSuchVersion, match="shipped"):
+        scorer_versions.rollback(shop.tenant_id, "bob")
+
+
+def test_what_became_live_while_two_were_compared_is_not_overwritten(shop, shipped, monkeypatch):
+    first, second = version_of(shop, shipped, "first"), version_of(shop, shipped, "second")
+
+    def meanwhile(*args):
+        with in_tenant(shop.tenant_id):
+            ScorerVersion.objects.filter(id=second.id).update(state=State.LIVE)
+        return scorer_versions.Comparison(1, 1, 1, 0.5, 0.5)
+
+    monkeypatch.setattr(scorer_versions, "compare_folders", meanwhile)
+    with pytest.raises(NotPromoted, match="meanwhile"):
+        scorer_versions.promote(shop.tenant_id, "first", "alice")
+    assert states(shop) == {"first": State.CANDIDATE, "second": State.LIVE}
+    assert first.state == State.CANDIDATE
+
+
+def test_a_tenant_has_one_live_and_one_shadow_version_at_most(shop, shipped):
+    for state in (State.LIVE, State.SHADOW):
+        version_of(shop, shipped, f"{state} one", state=state)
+        with pytest.raises(IntegrityError):
+            version_of(shop, shipped, f"{state} two", state=state)
+    version_of(shop, shipped, "next")
+    scorer_versions.shadow(shop.tenant_id, "next")
+    assert states(shop)["shadow one"] == State.CANDIDATE
+    with pytest.raises(NoSuchVersion):
+        scorer_versions.shadow(shop.tenant_id, "live one")
+
+
+def test_a_shadow_version_scores_what_was_answered_since_beside_the_live_score(shop, shipped):
+    row = version_of(shop, shipped, "v1", state=State.SHADOW)
+    judged_turns(shop, 3, score=0.9)
+    assert scorer_versions.score_in_shadow(shop.tenant_id) == 6
+    assert scorer_versions.score_in_shadow(shop.tenant_id) == 0
+    with in_tenant(shop.tenant_id):
+        shadows = list(ShadowScore.objects.select_related("call", "version"))
+        assert {(s.version, s.call.score) for s in shadows} == {(row, 0.9)}
+    assert all(s.score is not None and 0 <= s.score <= 1 for s in shadows)
+
+
+# --- the run ------------------------------------------------------------------------------------
+
+
+def test_a_killed_run_goes_on_with_the_rows_it_began_with(shop, monkeypatch):
+    class Killed(BaseException):
+        pass
+
+    def die(*args, **told):
+        raise Killed
+
+    judged_turns(shop, 110)
+    monkeypatch.setattr("cascade.scorer.training.train", die)
+    with pytest.raises(Killed):
+        train_for(shop.tenant_id, QUICK, say=lambda text: None)
+    (rows,) = (scorer_training._root() / "training").glob("*/rows.jsonl")
+    began_with = rows.read_text()
+    with in_tenant(shop.tenant_id):
+        ScorerVersion.objects.all().delete()
+    said: list[str] = []
+
+    def remember(paths, *args, **told):
+        assert paths[0].read_text() == began_with
+        raise ValueError("it fails for good")
+
+    monkeypatch.setattr("cascade.scorer.training.train", remember)
+    judged = Counter(json.loads(line)["label"] for line in began_with.splitlines())
+    assert judged["bad"] > judged["good"] > 100
+    with pytest.raises(ValueError, match="for good"):
+        train_for(shop.tenant_id, QUICK, say=said.append)
+    assert any("going on" in text for text in said)
+    assert not rows.exists()  # it would fail again, and the rows are not to stay
+
+
+def test_two_runs_of_one_tenant_do_not_meet(shop):
+    with scorer_training._alone(shop.tenant_id), pytest.raises(AlreadyTraining):
+        train_for(shop.tenant_id, QUICK, say=lambda text: None)
+
+
+def test_rows_of_a_run_that_nobody_resumed_are_deleted(shop, monkeypatch):
+    with scorer_training._alone(shop.tenant_id) as folder:
+        (folder / "rows.jsonl").write_text("{}")
+    assert scorer_training.forget_unfinished() == 0
+    monkeypatch.setattr(scorer_training, "RESUMED_WITHIN", 0)
+    assert scorer_training.forget_unfinished() == 1
+    assert not folder.exists()
+
+
+# --- calibration and the operator's commands -------------------------------------------------------
+
+
+def test_a_tenant_whose_replies_disappoint_has_its_scores_read_lower(shop, shipped):
+    assert scorer_training.calibrate(shop.tenant_id) == 0
+    judged_turns(shop, 12)
+    assert scorer_training.calibrate(shop.tenant_id) == 24
+    with in_tenant(shop.tenant_id):
+        row = ScorerCalibration.objects.get()
+        maps = scorer_tuning.scoring().maps
+    version = manifest.read(shipped).version
+    assert (row.weights_version, row.labels) == (version, 24)
+    assert 0.2 < row.expected_bad < 0.5  # half of them were bad, a fifth is expected
+    assert set(maps) == {version}
+
+
+def test_the_operators_commands_tell_what_happened(shop, shipped, monkeypatch):
+    def said(*arguments: str) -> str:
+        out = io.StringIO()
+        call_command("scorer", *arguments, stdout=out)
+        return out.getvalue()
+
+    monkeypatch.setattr(scorer_versions, "compare_folders", lambda *args: scorer_versions.Comparison(1, 1, 1, 0.5, 0.6))
+    version_of(shop, shipped, "v1")
+    assert "the shipped weights  live" in said("list", "alice")
+    assert "not acted on" in said("shadow", "alice", "v1")
+    assert "area 0.500 before, 0.600 now" in said("promote", "alice", "v1")
+    assert "promoted by" in said("list", "alice")
+    assert "shipped weights" in said("rollback", "alice")
+    with pytest.raises(CommandError, match="nothing to go back to"):
+        said("rollback", "alice")
+    with pytest.raises(CommandError, match="no tenant"):
+        said("list", "nobody")
+    with pytest.raises(CommandError, match="0 labelled answers"):
+        call_command("train_scorer", "--tenant=alice", "--background")
+    with pytest.raises(CommandError, match="give --data"):
+        call_command("train_scorer", "--data", "x", "--out", "y", "--tenant", "alice")
