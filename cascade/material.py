@@ -15,6 +15,7 @@ from django.db.models import Q
 from django.utils import timezone
 
 from accounts import models as accounts
+from accounts.budgets import Spender, cheapest_tiers
 from accounts.money import ZERO, Money
 from accounts.sealing import CannotOpen, unseal
 from cascade import models, pricing
@@ -50,6 +51,7 @@ class Material:
     source_error: str | None = None  # code: why a source that the chatbot has cannot be asked
     scoring: Scoring = field(default_factory=Scoring)  # who judges the answers
     strictness: float = 0.0  # by how much this customer's ratings have raised the thresholds, in log odds
+    spender: Spender | None = None  # whose budgets the turn touches; None: the tenant's alone
 
 
 def gather(
@@ -59,9 +61,11 @@ def gather(
     now = timezone.now()
     source, source_error = record_source(chatbot, conversation, now)
     raised = strictness(ratings(customer.id), expected())
+    spender = Spender(chatbot.id, customer.id, str(customer.attributes.get("segment") or "")[:200])
+    affordable = cheapest(strategy(chatbot, now), cheapest_tiers(chatbot.tenant_id, spender))
     return Material(
         instructions=instructions(chatbot),
-        strategy=with_strictness(strategy(chatbot, now), raised),
+        strategy=with_strictness(affordable, raised),
         context=Context(
             customer=customer_value(customer),
             question=question,
@@ -77,6 +81,7 @@ def gather(
         source_error=source_error,
         scoring=scoring(),
         strictness=raised,
+        spender=spender,
     )
 
 
@@ -162,6 +167,14 @@ def strategy(chatbot: models.Chatbot, now: datetime) -> Strategy:
 def with_floor(tiers: list[Tier], floor: float) -> tuple[Tier, ...]:
     last = tiers[-1]
     return (*tiers[:-1], Tier(last.model, floor, last.deadline_seconds, last.max_output_tokens))
+
+
+def cheapest(found: Strategy, tiers: int | None) -> Strategy:
+    """The strategy with so many of its cheapest tiers (None: all), under the same floor."""
+    if tiers is None:
+        return found
+    floor = found.tiers[-1].threshold
+    return replace(found, tiers=with_floor(list(found.tiers[:tiers]), floor))
 
 
 def with_strictness(found: Strategy, raised: float) -> Strategy:

@@ -21,6 +21,8 @@ from uuid_utils.compat import uuid7
 
 from accounts import ledger
 from accounts.auth import Caller
+from accounts.budgets import BudgetExceeded, Spender
+from accounts.money import Money
 from accounts.tenancy import in_db
 from cascade import context, conversations, record_source
 from cascade.context import Built, CutReport
@@ -40,6 +42,8 @@ DATABASE_GONE = (DatabaseError, InterfaceError)
 PART = "t0"  # the one text part of a streamed reply
 CLOSE_AGAIN_SECONDS = 5.0  # between two attempts when neither database nor disk takes a turn's result
 TOLD = ("busy", "not_found", "conversation_closed", "idempotency_conflict", "internal_error")  # to a customer as is
+HOLD_SECONDS = 10.0  # a turn waits so long for money that others hold
+HOLD_AGAIN_SECONDS = 0.25
 SHOW_SECONDS = 0.04  # between two chunks of a reply that is shown while it is written
 REPORT: TypeAdapter[CutReport] = TypeAdapter(CutReport)
 SERVED: set[asyncio.Task[None]] = set()  # turns of this process until they are settled; waited for at its end
@@ -108,13 +112,16 @@ class _Turn:
         await asyncio.wait([self.asking])
         result = self._result(turn, self.asking)
         self._show(turn, await self._close(result))
-        if result.state == Turn.State.REFUSED:
+        if result.state == Turn.State.REFUSED and result.reply is None:
             self._refuse(result.problem)
 
     # --- what is asked -----------------------------------------------------------------------
 
     async def _ask(self, turn: OpenTurn, material: Material) -> Event:
-        """How the cascade ended. Raises InsufficientFunds, UnknownPrice or DiskFull before any model is called."""
+        """How the cascade ended.
+
+        Raises InsufficientFunds, BudgetExceeded, UnknownPrice or DiskFull before any model is called.
+        """
         known, source_error = await _with_fresh_records(turn, material)
         self.built = await asyncio.to_thread(
             context.build,
@@ -126,7 +133,7 @@ class _Turn:
         if not await asyncio.to_thread(journal.has_room):
             raise DiskFull
         ceiling = self.engine.ceiling(self.built.prompt, material.strategy)
-        await uninterrupted(in_db(ledger.hold)(turn.tenant_id, turn.id, ceiling))
+        await _hold(turn, ceiling, material.spender)
         judge = _judge(self.engine.scorer, material)
         record = CallRecord(turn.tenant_id, turn.id, self.built.prompt.input_tokens, getattr(judge, "version", ""))
         self.run = self.engine.run(self.built.context, self.built.prompt, material.strategy, _Recorder(record), judge)
@@ -184,6 +191,9 @@ class _Turn:
                 return replace(result, state=Turn.State.HANDED_OVER, problem=reason, hand_over=True)
             case ledger.InsufficientFunds():
                 return self._refused(result, "insufficient_funds")
+            case BudgetExceeded(refusal=refusal):
+                refused = replace(result, state=Turn.State.REFUSED, problem="budget_exceeded")
+                return self._ended(refused, refusal, protocol.finish("stop"))
             case UnknownPrice():
                 return self._refused(result, "unknown_price")
             case DiskFull():
@@ -320,6 +330,22 @@ async def _with_fresh_records(turn: OpenTurn, material: Material) -> tuple[Conte
     records = record_source.merge(known.customer.records, fetched)
     await uninterrupted(in_db(conversations.store_records)(turn, fetched, known.now))
     return replace(known, customer=replace(known.customer, records=records)), None
+
+
+async def _hold(turn: OpenTurn, ceiling: Money, spender: Spender | None) -> None:
+    """Set the turn's money aside; what other turns hold may be free again in a moment: nobody is refused who fits.
+
+    Raises InsufficientFunds or BudgetExceeded.
+    """
+    until = time.monotonic() + HOLD_SECONDS
+    while True:
+        try:
+            await uninterrupted(in_db(ledger.hold)(turn.tenant_id, turn.id, ceiling, spender))
+            return
+        except (ledger.InsufficientFunds, BudgetExceeded) as refused:
+            if not refused.for_now or time.monotonic() >= until:
+                raise
+        await asyncio.sleep(HOLD_AGAIN_SECONDS)
 
 
 async def uninterrupted(step: Coroutine[Any, Any, T]) -> T:
