@@ -220,6 +220,8 @@ def adjust(tenant_id: UUID, call_id: UUID, correct: Money, memo: str) -> bool:
 def settle_late(tenant_id: UUID, turn_id: UUID, charge: Charge, memo: str) -> bool:
     """A call whose cost or outcome became known after its turn was settled: charged if it was not, else corrected.
 
+    The entry belongs to the month in which it is written.
+
     Returns:
         True: an entry was written. False: the tenant was charged exactly this for the call already.
 
@@ -234,7 +236,7 @@ def settle_late(tenant_id: UUID, turn_id: UUID, charge: Charge, memo: str) -> bo
         if LedgerEntry.objects.filter(call_id=charge.call_id).exists():
             return _correct(held, charge.call_id, charge.cost, charge.outcome, memo)
         entry = _entry(held, charge)
-        entry.memo = memo
+        entry.period, entry.memo = _now(tenant_id)[0], memo
         _balance(entry, terms_of(held.tariff).price(charge.cost, charge.outcome).micros, 0)
         _book_late(held, entry)
         return True

@@ -102,4 +102,19 @@ FROM counted WHERE spent_micros <> spent
 UNION ALL
 SELECT format('budget spending %s says %s is held, its open holds come to %s', id, held_micros, held)
 FROM counted WHERE held_micros <> held
+UNION ALL
+SELECT format('statement %s says %s is left, the entries come to %s', s.number, s.closing_micros, e.closing)
+FROM accounts_statement s,
+     LATERAL (SELECT coalesce(sum(amount_micros), 0) AS closing FROM entries WHERE period <= s.period) e
+WHERE s.closing_micros <> e.closing
+UNION ALL
+SELECT format('statement %s opens with %s and closes with %s, its lines come to %s',
+              s.number, s.opening_micros, s.closing_micros, l.total)
+FROM accounts_statement s,
+     LATERAL (SELECT coalesce(sum((line->>'amount_micros')::bigint), 0) AS total
+              FROM jsonb_array_elements(s.lines) line) l
+WHERE s.opening_micros + l.total <> s.closing_micros
+UNION ALL
+SELECT format('there are %s statements, the last is number %s', count(*), max(number))
+FROM accounts_statement HAVING count(*) <> coalesce(max(number), 0)
 """

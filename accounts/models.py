@@ -412,3 +412,26 @@ class LedgerEntry(TenantRow):
 
     def __str__(self) -> str:
         return f"{self.kind} {self.amount_micros} µ$"
+
+
+class Statement(TenantRow):
+    """A closed month: what the entries of that month came to, numbered without gaps. Never changed, never deleted.
+
+    `lines` is what `accounts.statements.Line` says, a JSON object each, amounts in whole micro-dollars.
+    """
+
+    number = models.PositiveIntegerField()
+    period = models.DateField()
+    opening_micros = models.BigIntegerField(help_text="The tenant's credit before the month.")
+    closing_micros = models.BigIntegerField(help_text="The tenant's credit after it.")
+    lines = models.JSONField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["tenant", "number"], name="one_statement_a_number"),
+            models.UniqueConstraint(fields=["tenant", "period"], name="one_statement_a_month"),
+            models.CheckConstraint(condition=Q(number__gte=1), name="statements_count_from_one"),
+        ]
+
+    def __str__(self) -> str:
+        return f"statement {self.number}, {self.period:%B %Y}"

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from uuid import UUID, uuid4
 
-from django.db import connections
+from django.db import connections, transaction
 from uuid_utils.compat import uuid7
 
 from accounts import ledger
@@ -64,3 +64,32 @@ def at_once(function, arguments):
 
     with ThreadPoolExecutor(8) as threads:
         return list(threads.map(alone, arguments))
+
+
+def as_owner(*statements: str) -> None:
+    with transaction.atomic(using="owner"), connections["owner"].cursor() as cursor:
+        for statement in statements:
+            cursor.execute(statement)
+
+
+def tamper(tenant_id: UUID, *statements: str) -> None:
+    """What only the owner of the tables can do, who first disables what guards them."""
+    tables = ("accounts_ledgerentry", "accounts_hold", "accounts_statement")
+    as_owner(
+        f"SET LOCAL app.tenant = '{tenant_id}'",
+        *(f"ALTER TABLE {table} DISABLE TRIGGER USER" for table in tables),
+        *statements,
+        "SET CONSTRAINTS ALL IMMEDIATE",
+        *(f"ALTER TABLE {table} ENABLE TRIGGER USER" for table in tables),
+    )
+
+
+def a_month_passes(tenant_id: UUID) -> None:
+    """All that is on the books was written a month earlier."""
+    tamper(
+        tenant_id,
+        "UPDATE accounts_ledgerentry"
+        " SET period = period - interval '1 month', created_at = created_at - interval '1 month'",
+        "UPDATE accounts_hold SET period = period - interval '1 month'",
+        "UPDATE accounts_allowance SET period = period - interval '1 month'",
+    )

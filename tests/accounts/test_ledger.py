@@ -23,7 +23,7 @@ from accounts.money import ZERO, Money
 from accounts.tariffs import Terms, set_tariff
 from accounts.tenancy import in_tenant
 from accounts.tenants import create_tenant
-from tests.accounts.books import account, at_once, charge, funded, held_turn
+from tests.accounts.books import account, as_owner, at_once, charge, funded, held_turn, tamper
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -416,14 +416,7 @@ def test_tampered_books_are_found_out(alice, tampering, finding):
     ledger.settle(alice, held_turn(alice, 50), [charge(27)])
     held_turn(alice, 10)
     assert ledger.check(alice) == []
-    tables = ("accounts_ledgerentry", "accounts_hold")
-    as_owner(
-        f"SET LOCAL app.tenant = '{alice}'",
-        *(f"ALTER TABLE {table} DISABLE TRIGGER USER" for table in tables),
-        tampering,
-        "SET CONSTRAINTS ALL IMMEDIATE",
-        *(f"ALTER TABLE {table} ENABLE TRIGGER USER" for table in tables),
-    )
+    tamper(alice, tampering)
     assert finding in "\n".join(ledger.check(alice))
     with pytest.raises(CommandError):
         call_command("check_ledger")
@@ -459,14 +452,6 @@ def test_the_database_itself_refuses_books_that_are_wrong(alice, refusal):
     with pytest.raises(DatabaseError, match=refusal):
         as_owner(f"SET LOCAL app.tenant = '{alice}'", TAMPERING[refusal], "SET CONSTRAINTS ALL IMMEDIATE")
     assert ledger.check(alice) == []
-
-
-def as_owner(*statements: str) -> None:
-    from django.db import transaction
-
-    with transaction.atomic(using="owner"), connections["owner"].cursor() as cursor:
-        for statement in statements:
-            cursor.execute(statement)
 
 
 def test_the_app_cannot_rewrite_the_books(alice):
