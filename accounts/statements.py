@@ -93,6 +93,11 @@ class Month:
         return _sum(self.of("charge"), "included_micros") - _sum(self.of("charge"), "amount_micros")
 
     @property
+    def used_up(self) -> Money:
+        """`charged`, as it moved the tenant's credit: `closing` is the sum of all that stands in between."""
+        return -self.charged
+
+    @property
     def included(self) -> Money:
         return _sum(self.of("charge"), "included_micros")
 

@@ -1,0 +1,48 @@
+"""A tenant's month as a page to print: the statement's figures with the names of the chatbots.
+
+The figures are `accounts.statements`; nothing is added up here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from uuid import UUID
+
+from django.template.loader import render_to_string
+
+from accounts.models import Tenant
+from accounts.money import Money
+from accounts.statements import Line, Month, breakdown
+from accounts.tenancy import in_tenant
+from cascade.models import Chatbot
+
+REMOVED = "a chatbot that was removed"
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One row of a breakdown of the month's charges and their corrections."""
+
+    name: str
+    entries: int
+    price: Money  # before the quota
+    cost: Money  # what the providers charge
+
+
+def page(tenant_id: UUID, month: Month) -> str:
+    """HTML, complete in itself, for a browser's "print"."""
+    with in_tenant(tenant_id):
+        tenant = Tenant.objects.get(id=tenant_id)
+        names = {str(chatbot.id): chatbot.name for chatbot in Chatbot.objects.all()}
+    used = month.of("charge") + month.of("adjustment")
+    parts = {
+        "Chatbot": _parts(used, lambda line: names.get(line.chatbot_id, REMOVED)),
+        "Model": _parts(used, lambda line: line.model),
+        "Outcome": _parts(used, lambda line: line.outcome or line.source),
+    }
+    return render_to_string("statement.html", {"tenant": tenant, "month": month, "parts": parts})
+
+
+def _parts(lines: tuple[Line, ...], by: Callable[[Line], str]) -> list[Part]:
+    return [Part(name, *figures) for name, figures in breakdown(lines, by).items()]
