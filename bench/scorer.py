@@ -1,112 +1,209 @@
 """How fast the scorer is served, side by side with plain transformers on the same weights: `python -m bench.scorer`.
 
-Prints milliseconds for one pair of 128, 256 and 512 pieces on one thread (transformers fp32, torch bf16), then how
-many answers a second come through the served process with 16 turns at once, against transformers fp32 one by one and
-in one padded batch. Ratios travel between machines; milliseconds do not.
+On one thread: one pair of 128, 256 and 512 pieces, then sixteen turns at once through the served process, text and
+tokenizer included everywhere, and what that process holds in memory. With `--data ROWS.jsonl.gz ...` also how far the
+engines' scores lie apart on labelled answers. Each figure is the best of several rounds, taken in turns, so that
+a busy machine spoils none of them alone. Ratios travel between machines; milliseconds do not.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
-import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
+import psutil
 import torch
 
-from cascade.scorer import head
+from cascade.scorer import engines, head
 from cascade.scorer import model as network
+from cascade.scorer.head import Reading
 from cascade.scorer.manifest import read
+from cascade.scorer.rows import read_rows
 from cascade.scorer.serving import Scorer
-from cascade.values import Context, Customer, Record
+from cascade.values import Context, Customer, Record, Utterance
 
 WEIGHTS = Path(network.__file__).parent / "weights"
 TURNS = 16
+ACCEPT = (0.5, 0.9)  # the thresholds of the demo's tiers
+EVERY = 4  # of the labelled answers, each fourth
 
 
-def median_ms(call: Callable[[], object], times: int = 15) -> float:
-    call()
-    took = []
-    for _ in range(times):
-        started = time.perf_counter()
-        call()
-        took.append((time.perf_counter() - started) * 1e3)
-    return statistics.median(took)
+def best_ms(calls: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+    """Milliseconds of each call's quickest round."""
+    took: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(rounds + 1):
+        for name, call in calls.items():
+            started = time.perf_counter()
+            call()
+            took[name].append((time.perf_counter() - started) * 1e3)
+    return {name: min(times[1:]) for name, times in took.items()}
 
 
-def one_pair() -> None:
-    plain, _ = network.load(WEIGHTS)
-    short = network.load(WEIGHTS, torch.bfloat16)[0]
-    print(f"{'pieces':>8} {'fp32 ms':>9} {'bf16 ms':>9} {'ratio':>6}")
+# --- one pair -------------------------------------------------------------------------------
+
+
+class Whole(torch.nn.Module):
+    """The model as transformers has it, for OpenVINO to convert."""
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        return self.model(input_ids=ids, attention_mask=mask).logits[:, 0]
+
+
+def direct() -> dict[str, object]:
+    """Plain transformers, and each engine called directly on what transformers made of the weights."""
+    short, plain = network.load(WEIGHTS, torch.bfloat16)[0], network.load(WEIGHTS)[0]
+    openvino = engines.Engine("openvino", engines.by_openvino(Whole(plain), "bf16"), 1)
+    return {"transformers fp32": plain, "torch bf16": short, "openvino bf16": openvino}
+
+
+def one_pair(ours: engines.Engine) -> None:
+    models = {**direct(), "served": ours}
+    print(f"one pair, ms   (served: {ours.name}, {ours.at_once} at once)")
+    print(f"{'pieces':>8} " + " ".join(f"{name:>17}" for name in models) + "   served / faster direct")
     for length in (128, 256, 512):
         pair = [[101, *([2000] * (length - 2)), 102]]
-        fp32, bf16 = (median_ms(partial(network.logits, model, pair)) for model in (plain, short))
-        print(f"{length:>8} {fp32:>9.1f} {bf16:>9.1f} {fp32 / bf16:>6.2f}")
+        calls = {name: partial(network.logits, model, pair) for name, model in models.items()}
+        took = best_ms(calls, 15)
+        faster = min(took["torch bf16"], took["openvino bf16"])
+        figures = " ".join(f"{ms:>17.1f}" for ms in took.values())
+        print(f"{length:>8} {figures}   {took['served'] / faster:.2f}")
+
+
+# --- sixteen turns at once --------------------------------------------------------------------
 
 
 def turns() -> list[tuple[Context, str]]:
-    """Sixteen customers of a shop, each told about the own order."""
+    """Sixteen customers of a shop with one to four orders, each told about the own order, some at length."""
     now = datetime(2026, 3, 10, tzinfo=UTC)
-    made = []
-    for number in range(TURNS):
-        total = 20 + number
-        data = {
-            "status": "shipped",
-            "items": [{"name": f"Lamp {number}", "price": f"${total}.00"}] * 4,
-            "total": f"${4 * total}.00",
-            "expected_on": (now + timedelta(days=number)).date().isoformat(),
-        }
-        customer = Customer(
-            str(number), True, "en", {"name": f"N{number}"}, (Record("order", f"L-{number}", now, data),)
-        )
-        made.append(
-            (Context(customer, "Where is my order?", now), f"Order L-{number} over ${4 * total}.00 is shipped.")
-        )
-    return made
+    return [_turn(number, now) for number in range(TURNS)]
 
 
-async def many_at_once(rounds: int = 5) -> float:
-    """Answers a second of the served process, all turns waiting at once."""
+def _turn(number: int, now: datetime) -> tuple[Context, str]:
+    orders = tuple(_order(100 * number + which, now) for which in range(1 + number % 4))
+    latest = orders[0]
+    total, status, day = (latest.data[key] for key in ("total", "status", "expected_on"))
+    customer = Customer(str(number), True, "en", {"name": f"N{number}", "plan": "Plus", "city": "Ghent"}, orders)
+    said = (Utterance("customer", "Hello, I moved house last week."), Utterance("assistant", "Thank you, noted."))
+    told = f"Order {latest.external_id} over {total} is {status} and should be with you on {day}. "
+    more = "It has two lamps in it. You can still change the address until it leaves our house. " * (number % 3)
+    return Context(customer, "Where is my order, and what did it cost?", now, said), told + more
+
+
+def _order(number: int, now: datetime) -> Record:
+    price = 20 + number % 80
+    data = {
+        "status": ("shipped", "pending", "delivered")[number % 3],
+        "items": [{"name": f"Lamp {number}", "colour": "brass", "price": f"${price}.00"}] * 2,
+        "total": f"${2 * price}.00",
+        "expected_on": (now + timedelta(days=number % 30)).date().isoformat(),
+        "address": {"street": f"{number} Mill Road", "city": "Ghent"},
+    }
+    return Record("order", f"L-{number}", now, data)
+
+
+async def sixteen(rounds: int = 5) -> None:
     scorer = Scorer(WEIGHTS)
     await scorer.start()
-    await asyncio.gather(*(scorer.score(context, answer, deadline_seconds=60) for context, answer in turns()))
-    started = time.perf_counter()
-    for _ in range(rounds):
-        found = await asyncio.gather(*(scorer.score(c, a, deadline_seconds=60) for c, a in turns()))
-        assert None not in found
-    took = time.perf_counter() - started
+    asked, transformers = turns(), Transformers()
+    plain = {
+        "one by one": partial(transformers.seconds, asked, 1),
+        "in one batch": partial(transformers.seconds, asked, TURNS),
+    }
+    took: dict[str, list[float]] = {name: [] for name in (*plain, "served", "alone")}
+    for _ in range(rounds + 1):
+        for name, call in plain.items():
+            took[name].append(call())
+        took["served"].append(await served(scorer, asked))
+        took["alone"].append(sum([await served(scorer, [turn]) for turn in asked]))
+    best = {name: min(times[1:]) for name, times in took.items()}
+    pieces = sorted(len(pieces) for pieces, _ in transformers.readings(asked))
+    print(
+        f"\n{TURNS} turns at once, {pieces[0]} to {pieces[-1]} pieces, {sum(pieces) / TURNS:.0f} on average; a second"
+    )
+    for name in plain:
+        times = f"   served: {best[name] / best['served']:.2f} times as many"
+        print(f"  transformers fp32, {name:<14} {TURNS / best[name]:7.1f}{times}")
+    print(f"  served                           {TURNS / best['served']:7.1f}")
+    print(f"  served, each after the other     {TURNS / best['alone']:7.1f}")
+    await memory(scorer, asked)
     await scorer.close()
-    return rounds * TURNS / took
 
 
-def plain_at_once(*, padded: bool, rounds: int = 3) -> float:
-    """Answers a second of transformers fp32, text and tokenizer included."""
-    manifest = read(WEIGHTS)
-    plain, tokenizer = network.load(WEIGHTS)
-    joined = head.load(WEIGHTS)
+async def served(scorer: Scorer, asked: Sequence[tuple[Context, str]]) -> float:
+    """Seconds until all have their score."""
+    started = time.perf_counter()
+    found = await asyncio.gather(*(scorer.score(*turn, deadline_seconds=60) for turn in asked))
+    assert None not in found
+    return time.perf_counter() - started
 
-    def run() -> None:
-        readings = [network.reading(tokenizer, *turn, manifest.budget, manifest.window) for turn in turns()]
-        for batch in [readings] if padded else [[one] for one in readings]:
-            head.logits(plain, joined, batch)
 
-    return TURNS * 1e3 / median_ms(run, rounds)
+class Transformers:
+    """The weights as anybody would run them: text, tokenizer and head as served, the network in fp32."""
+
+    def __init__(self) -> None:
+        self.model, self.tokenizer = network.load(WEIGHTS)
+        self.head, self.manifest = head.load(WEIGHTS), read(WEIGHTS)
+
+    def readings(self, asked: Sequence[tuple[Context, str]]) -> list[Reading]:
+        budget, window = self.manifest.budget, self.manifest.window
+        return [network.reading(self.tokenizer, *turn, budget, window) for turn in asked]
+
+    def seconds(self, asked: Sequence[tuple[Context, str]], at_once: int) -> float:
+        started = time.perf_counter()
+        found = self.readings(asked)
+        for at in range(0, len(found), at_once):
+            head.logits(self.model, self.head, found[at : at + at_once])
+        return time.perf_counter() - started
+
+    def scores(self, found: Sequence[Reading], model: object = None) -> list[float]:
+        """Probabilities; `model`: another engine in place of plain transformers."""
+        logits = head.logits(model or self.model, self.head, found)  # type: ignore[arg-type]
+        return [self.manifest.calibration.probability(logit) for logit in logits]
+
+
+async def memory(scorer: Scorer, asked: Sequence[tuple[Context, str]]) -> None:
+    """After the longest texts, as many at once as are let in."""
+    long = [(context, f"{answer} " * 300) for context, answer in asked] * 4
+    await asyncio.gather(*(scorer.score(*turn, deadline_seconds=60) for turn in long))
+    assert scorer._child
+    resident = psutil.Process(scorer._child.pid).memory_info().rss
+    print(f"\nresident memory of the scorer's process after its largest work: {resident / 2**20:.0f} MB")
+
+
+# --- agreement ------------------------------------------------------------------------------
+
+
+def agreement(paths: Sequence[Path]) -> None:
+    """How far each engine's probabilities lie from those of plain transformers, how often the verdict is the same."""
+    plain, rows = Transformers(), read_rows(paths, "validation")[::EVERY]
+    found = plain.readings([(row.context, row.answer) for row in rows])
+    expected = plain.scores(found)
+    print(f"\n{len(rows)} labelled answers against transformers fp32: largest difference, same verdict at {ACCEPT}")
+    for name, compute in engines.candidates(WEIGHTS):
+        theirs = plain.scores(found, engines.Engine(name, compute, 1))
+        apart = max(abs(a - b) for a, b in zip(theirs, expected, strict=True))
+        same = [(a >= at) == (b >= at) for at in ACCEPT for a, b in zip(theirs, expected, strict=True)]
+        print(f"  {name:<15} {apart:.4f}   {sum(same) / len(same):.2%}")
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", nargs="+", type=Path, default=[])
+    asked = parser.parse_args()
     torch.set_num_threads(1)
-    one_pair()
-    alone, batch, served = plain_at_once(padded=False), plain_at_once(padded=True), asyncio.run(many_at_once())
-    print(f"\n{TURNS} turns at once, answers a second")
-    print(f"  transformers fp32, one by one   {alone:8.1f}")
-    print(f"  transformers fp32, one batch    {batch:8.1f}")
-    print(
-        f"  served                          {served:8.1f}"
-        f"   {served / alone:.2f} x one by one, {served / batch:.2f} x one batch"
-    )
+    one_pair(engines.fastest(WEIGHTS))
+    asyncio.run(sixteen())
+    if asked.data:
+        agreement(asked.data)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from accounts.money import ZERO, Money
 from cascade import pricing
 from cascade.errors import ProviderError
 from cascade.providers.protocol import Finished
-from cascade.values import Attempt, Prompt, Tier, Usage
+from cascade.values import Attempt, FinishReason, Prompt, Tier, Usage
 
 
 class Call:
@@ -25,6 +25,7 @@ class Call:
         self.characters = 0
         self.error: ProviderError | None = None
         self.finished: Finished | None = None  # None: not over, or never ended well
+        self.score: float | None = None  # of a draft that was given up
         self._clock, self._pieces = clock, list[str]()
         self._sent_at: float | None = None  # None: nothing has left the house
         self._first_at: float | None = None
@@ -44,6 +45,11 @@ class Call:
         self.characters += len(text)
         return text
 
+    def give_up(self, score: float) -> None:
+        """The draft is lost, as its beginning shows; nobody will report the usage."""
+        self.finished = Finished(FinishReason.GIVEN_UP, None)
+        self.score = score
+
     def stop(self) -> None:
         self._stopped_at = self._clock()
 
@@ -59,7 +65,7 @@ class Call:
             usage=usage,
             estimated=estimated,
             cost=cost,
-            score=None,
+            score=self.score,
             error=self.error.code if self.error else None,
             first_token_seconds=self._since_sent(self._first_at),
             seconds=self._since_sent(self._stopped_at or self._clock()) or 0.0,

@@ -61,7 +61,7 @@ def next_step(strategy: Strategy, known: Known, attempts: Sequence[Attempt]) -> 
     tier = _next_tier(known, attempts)
     if tier < len(strategy.tiers):
         return HandOver(Reason.OUT_OF_TIME) if known.late else Ask(tier)
-    return HandOver(Reason.BELOW_FLOOR if any(map(answered, attempts)) else Reason.NO_ANSWER)
+    return HandOver(Reason.BELOW_FLOOR if any(map(_judged, attempts)) else Reason.NO_ANSWER)
 
 
 def accepts(tier: Tier, attempt: Attempt) -> bool:
@@ -78,6 +78,11 @@ def answered(attempt: Attempt) -> bool:
     """Whether the model gave a whole answer: not cut, not filtered, not blank."""
     whole = attempt.error is None and attempt.finish_reason is FinishReason.STOP
     return whole and bool(attempt.text.strip())
+
+
+def _judged(attempt: Attempt) -> bool:
+    """Whether there was an answer, or the beginning of one, that was not good enough."""
+    return answered(attempt) or attempt.finish_reason is FinishReason.GIVEN_UP
 
 
 def _next_tier(known: Known, attempts: Sequence[Attempt]) -> int:

@@ -18,12 +18,14 @@ import time
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Protocol
 
 from accounts.money import ZERO, Money
 from cascade import policy, pricing
 from cascade.breaker import Breaker
 from cascade.call import Call
+from cascade.early_verdicts import EarlyScorer, Watch
 from cascade.errors import AuthenticationFailed, Interrupted, Malformed, ProviderError, RateLimited, Timeout
 from cascade.policy import Accept, Ask, HandOver, Known, Reason
 from cascade.providers.protocol import Delta, Finished, Provider
@@ -197,17 +199,29 @@ class Run:
         call = self._running = Call(index, tier, self._prompt, self._engine.clock)
         await self._recorder.asked(call.id, len(self._attempts) + 1, index, tier)
         straight_through = index == len(self._strategy.tiers) - 1 and tier.threshold <= 0
+        watch = self._watch(tier)
         try:
             async with aclosing(self._stream(call)) as pieces:
                 async for text in pieces:
                     if straight_through:
                         yield text
                     await self._journal(call)
+                    if watch and (score := watch.lost(text)) is not None:
+                        call.give_up(score)
+                        break
         except ProviderError as error:
             call.error = error
         finally:
             call.stop()
+            if watch:
+                watch.stop()
         await self._close(call)
+
+    def _watch(self, tier: Tier) -> Watch | None:
+        """None: an answer of this tier is judged when it is whole, or not at all."""
+        if tier.threshold <= 0 or not isinstance(self._scorer, EarlyScorer):
+            return None
+        return Watch(partial(self._scorer.early, self._context))
 
     async def _wait_or_begin(self, index: int, tier: Tier) -> None:
         if self._attempts and self._attempts[-1].tier == index:

@@ -143,6 +143,7 @@ class FinishReason(StrEnum):
     LENGTH = "length"
     CONTENT_FILTER = "content-filter"
     OTHER = "other"
+    GIVEN_UP = "given-up"  # by us: the draft was lost before it was whole
 
 
 class Outcome(StrEnum):
@@ -167,7 +168,7 @@ class Attempt:
     usage: Usage
     estimated: bool  # True: the provider did not report the usage, ours is a bounded estimate
     cost: Money
-    score: float | None  # None: not scored (failed, empty, scorer down); never accepted
+    score: float | None  # None: not scored (failed, empty, scorer down); never accepted. Given up: of its beginning
     error: str | None = None  # a code of `cascade.errors`; None: answered
     first_token_seconds: float | None = None  # None: no token came
     seconds: float = 0.0

@@ -82,23 +82,22 @@ def _layer(layer: torch.nn.Module, asking: torch.Tensor, hidden: torch.Tensor, c
     return made
 
 
-def by_torch(folder: Path, dtype: torch.dtype) -> Compute:
-    model = FirstPiece(network.load(folder, dtype)[0]).eval()
+def by_torch(model: DistilBertForSequenceClassification) -> Compute:
+    module = FirstPiece(model).eval()
 
     @torch.inference_mode()  # type: ignore[untyped-decorator]
     def compute(ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        found: torch.Tensor = model(ids, mask)
+        found: torch.Tensor = module(ids, mask)
         return found
 
     return compute
 
 
-def by_openvino(folder: Path, precision: str) -> Compute:
-    """`precision`: "bf16" or "f32". Converted in memory from the same weights."""
-    model = FirstPiece(network.load(folder)[0]).eval()
+def by_openvino(module: torch.nn.Module, precision: str) -> Compute:
+    """`precision`: "bf16" or "f32". Converted in memory; the module is not needed any more."""
     example = torch.ones(2, STEP, dtype=torch.long)
     with torch.no_grad():
-        converted = openvino.convert_model(model, example_input=(example, example), share_weights=False)
+        converted = openvino.convert_model(module.eval(), example_input=(example, example), share_weights=False)
     limits = {"INFERENCE_NUM_THREADS": 1, "NUM_STREAMS": 1, "PERFORMANCE_HINT": "LATENCY"}
     settings = {**limits, "INFERENCE_PRECISION_HINT": precision}
     request = openvino.Core().compile_model(converted, "CPU", settings).create_infer_request()
@@ -112,9 +111,9 @@ def by_openvino(folder: Path, precision: str) -> Compute:
 def candidates(folder: Path) -> Iterator[tuple[str, Compute]]:
     """Each engine that this processor can run well, loaded when its turn comes."""
     short = "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-    yield "openvino bf16" if short else "openvino f32", by_openvino(folder, "bf16" if short else "f32")
-    dtype = torch.bfloat16 if short else torch.float32
-    yield "torch bf16" if short else "torch fp32", by_torch(folder, dtype)
+    plain = network.load(folder)[0]
+    yield "openvino bf16" if short else "openvino fp32", by_openvino(FirstPiece(plain), "bf16" if short else "f32")
+    yield "torch bf16" if short else "torch fp32", by_torch(plain.to(torch.bfloat16) if short else plain)
 
 
 def fastest(folder: Path) -> Engine:

@@ -36,6 +36,7 @@ class Manifest:
     git_revision: str
     metrics: Mapping[str, Any]  # by slice, on the reported half of validation
     files: Mapping[str, str]  # name -> sha256
+    abort_below: float = 0.0  # a draft whose beginning scores less is given up (bench.early_verdicts); 0: none is
 
 
 def describe(folder: Path, **facts: Any) -> Manifest:

@@ -51,6 +51,11 @@ class Judge:
         found = await self.scorer.score(context, answer, deadline_seconds=deadline_seconds)
         return None if found is None else self.calibration.again(found)
 
+    async def early(self, context: Context, draft: str) -> float | None:
+        """See `cascade.early_verdicts.EarlyScorer`."""
+        found = await self.scorer.early(context, draft)
+        return None if found is None else self.calibration.again(found)
+
 
 class Pool:
     """Raises UnfitWeights when the shipped folder must not be served."""

@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 MOST_WAITING = 64  # answers at once; the next one is not scored
 HANG_SECONDS = 1.5  # without any reply although one is owed: the child hangs
 START_SECONDS = 120.0
+EARLY_SECONDS = 1.0  # for the beginning of an answer; later the verdict is of no use
 PACE_OVER = 16  # replies, about: how fast the child is
 RESTART_PAUSE = 0.5  # seconds after the first crash, doubled up to the longest
 LONGEST_PAUSE = 30.0
@@ -36,7 +37,8 @@ class Scorer:
 
     def __init__(self, weights: Path) -> None:
         self.weights = weights
-        self.version = read(weights).version
+        manifest = read(weights)
+        self.version, self._abort_below = manifest.version, manifest.abort_below
         self.counts: Counter[str] = Counter()  # scored, timed_out, overloaded, not_a_number, crashed, killed, started
         self._waiting: dict[int, asyncio.Future[float]] = {}
         self._inside = 0  # questions being answered or waiting for the child to be ready
@@ -94,6 +96,13 @@ class Scorer:
             return self._not_scored("not_a_number")
         self.counts["scored"] += 1
         return score
+
+    async def early(self, context: Context, draft: str) -> float | None:
+        """The score of a draft that is lost already; None: it may become good, or the scorer has other work."""
+        if not self._abort_below or not self.ready or self._inside or self._owed:
+            return None
+        score = await self.score(context, draft, deadline_seconds=EARLY_SECONDS)
+        return score if score is not None and score < self._abort_below else None
 
     def _not_scored(self, mishap: str) -> float | None:
         self.counts[mishap] += 1

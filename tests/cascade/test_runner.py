@@ -18,7 +18,7 @@ from cascade.policy import Reason
 from cascade.pricing import ceiling, cost, estimate
 from cascade.providers import AnthropicProvider, Delta, OpenAIProvider
 from cascade.runner import Accepted, BrokenOff, Engine, HandedOver, Released, in_pieces
-from cascade.values import Outcome, Price, Usage
+from cascade.values import FinishReason, Outcome, Price, Usage
 from tests.cascade.strategies import CENT, CONTEXT, PROMPT, strategy, tier
 from tests.model_server import Fault, ModelServer, Reply, Tokens
 
@@ -400,6 +400,78 @@ async def test_a_turn_in_a_hurry_does_not_wait_for_the_scorer(start, server, jud
     turn = await start(strategy(tier("small"), tier("large"), deadline=1.0)).play()
     assert turn.end == HandedOver(Reason.OUT_OF_TIME)
     assert time.monotonic() - began < 4
+
+
+# --- early verdicts -------------------------------------------------------------------------
+
+
+@dataclass
+class Foreseeing(Judge):
+    """A judge who also looks at drafts; one that speaks of bananas is lost."""
+
+    looked: list = field(default_factory=list)
+
+    async def early(self, context, draft):
+        self.looked.append(draft)
+        return 0.001 if "banana" in draft else None
+
+
+@pytest.fixture
+def judge_of_drafts():
+    return Foreseeing()
+
+
+LONG_AND_BAD = BAD + " I like it here." * 40
+
+
+@pytest.mark.parametrize("provider", ["openai", "anthropic"])
+async def test_a_draft_that_is_lost_is_given_up_and_only_what_was_produced_is_charged(
+    start, server, judge_of_drafts, provider
+):
+    server.script("small", Reply(LONG_AND_BAD, pace=0.01))
+    server.script("large", Reply(GOOD))
+    engine = engine_on(server, judge_of_drafts)
+    turn = await start(strategy(tier("small", provider=provider), tier("large")), on=engine).play()
+    await asyncio.to_thread(server.wait_until, lambda: server.calls[0].dropped)
+    lost = turn.run.attempts[0]
+    assert turn.shown == GOOD
+    assert turn.run.outcomes == (Outcome.REJECTED, Outcome.ACCEPTED)
+    assert (lost.finish_reason, lost.error, lost.score) == (FinishReason.GIVEN_UP, None, 0.001)
+    assert BAD in lost.text
+    assert len(lost.text) < len(LONG_AND_BAD) / 2
+    assert lost.estimated
+    assert (lost.usage, lost.cost) == estimate(40, len(lost.text), CENT, 200)
+    assert judge_of_drafts.asked == [GOOD]  # what was given up is not judged again
+    assert turn.book.of("billed")[0][1] == lost.id
+    await engine.aclose()
+
+
+async def test_a_person_answers_when_every_draft_is_given_up(start, server, judge_of_drafts):
+    server.script("small", Reply(LONG_AND_BAD, pace=0.01))
+    engine = engine_on(server, judge_of_drafts)
+    turn = await start(strategy(tier("small")), on=engine).play()
+    assert turn.end == HandedOver(Reason.BELOW_FLOOR)
+    await engine.aclose()
+
+
+async def test_a_draft_that_may_become_good_is_written_to_its_end_and_judged_whole(start, server, judge_of_drafts):
+    answer = "Let me see. " * 20 + GOOD
+    server.script("small", Reply(answer, pace=0.002))
+    engine = engine_on(server, judge_of_drafts)
+    turn = await start(on=engine).play()
+    assert turn.shown == answer
+    assert judge_of_drafts.looked
+    assert judge_of_drafts.asked == [answer]
+    await engine.aclose()
+
+
+async def test_a_tier_without_a_threshold_is_not_looked_at(start, server, judge_of_drafts):
+    server.script("small", Reply(LONG_AND_BAD))
+    engine = engine_on(server, judge_of_drafts)
+    turn = await start(strategy(tier("small", threshold=0)), on=engine).play()
+    assert turn.shown == LONG_AND_BAD
+    assert judge_of_drafts.looked == []
+    await engine.aclose()
 
 
 # --- straight through -----------------------------------------------------------------------

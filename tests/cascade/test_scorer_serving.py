@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
 import pytest
 import torch
 
-from cascade.scorer import engines, head, serving
+from cascade.scorer import engines, head, manifest, serving
 from cascade.scorer import model as network
 from cascade.scorer.manifest import UnfitWeights, read
 from cascade.scorer.serving import Scorer
@@ -156,6 +158,28 @@ def test_unfit_weights_are_refused_at_once(tmp_path):
 def test_the_web_process_does_not_import_torch():
     code = "import sys, cascade.scorer.serving; sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+# --- early verdicts ---------------------------------------------------------------------------
+
+
+async def test_a_draft_is_lost_below_the_threshold_of_the_weights_and_never_looked_at_while_others_wait(
+    weights, tmp_path
+):
+    picky = tmp_path / "picky"
+    shutil.copytree(weights, picky)
+    manifest.write(replace(manifest.read(picky), abort_below=0.999), picky)
+    scorer, unconcerned = Scorer(picky), Scorer(weights)
+    assert await scorer.early(CONTEXT, "Hello. ") is None  # not started yet
+    await asyncio.gather(scorer.start(), unconcerned.start())
+    whole = await scorer.score(CONTEXT, "Hello. ", deadline_seconds=PATIENT)
+    assert await scorer.early(CONTEXT, "Hello. ") == whole < 0.999
+    assert await unconcerned.early(CONTEXT, "Hello. ") is None
+    busy = asyncio.create_task(scorer.score(CONTEXT, "Hello.", deadline_seconds=PATIENT))
+    await asyncio.sleep(0)
+    assert await scorer.early(CONTEXT, "Hello. ") is None
+    await busy
+    await asyncio.gather(scorer.close(), unconcerned.close())
 
 
 # --- engines ----------------------------------------------------------------------------------
