@@ -118,7 +118,8 @@ def _touched(tenant_id: UUID, spender: Spender | None) -> list[tuple[UUID, date,
         told["segment"] = spender.segment or None
     with connection.cursor() as cursor:
         cursor.execute(TOUCHED, told)
-        return cursor.fetchall()
+        touched: list[tuple[UUID, date, str]] = cursor.fetchall()
+        return touched
 
 
 def _rows(touched: Sequence[tuple[UUID, date, str]]) -> QuerySet[BudgetSpending]:
