@@ -504,6 +504,7 @@ def say(
     turn: Turn | None = None,
     message_id: UUID | None = None,
     chunks: Sequence[dict[str, Any]] = (),
+    corrects: Message | None = None,
 ) -> list[dict[str, Any]]:
     """Put a message on record and announce it, after the chunks that stream it."""
     first = _take_seqs(conversation, len(chunks) + 1)
@@ -515,6 +516,7 @@ def say(
         role=role,
         text=text,
         seq=first + len(chunks),
+        corrects=corrects,
     )
     created = {"event": "message.created", "message_id": str(message.id), "data": shown(message)}
     return _store_frames(conversation, first, [*chunks, created], turn)
@@ -531,14 +533,30 @@ def hand_over(conversation: Conversation, turn: Turn) -> list[dict[str, Any]]:
     return told + append(conversation, [update], turn)
 
 
-def reply_as_staff(tenant_id: UUID, conversation_id: UUID, user: User, text: str) -> list[dict[str, Any]]:
-    """A person of the tenant writes. Raises NotFound, Refused("invalid_message"; "conversation_closed")."""
+def reply_as_staff(
+    tenant_id: UUID, conversation_id: UUID, user: User, text: str, *, corrects: bool = False
+) -> list[dict[str, Any]]:
+    """A person of the tenant writes; `corrects`: in place of the chatbot's last reply, which was wrong.
+
+    Raises NotFound, Refused("invalid_message"; "conversation_closed"; "nothing_to_correct").
+    """
     if not text.strip() or len(text) > LONGEST_REPLY or "\0" in text:
         raise Refused("invalid_message", f"a reply needs 1 to {LONGEST_REPLY} characters, none of them NUL")
     with in_tenant(tenant_id):
-        frames = say(_locked(conversation_id), Message.Role.STAFF, text)
+        conversation = _locked(conversation_id)
+        wrong = _last_reply(conversation) if corrects else None
+        frames = say(conversation, Message.Role.STAFF, text, corrects=wrong)
     _note("staff_replied", tenant_id, conversation_id, user)
     return frames
+
+
+def _last_reply(conversation: Conversation) -> Message:
+    """Of the chatbot's own. Raises Refused."""
+    replies = conversation.messages.filter(role=Message.Role.ASSISTANT, turn__state=Turn.State.ANSWERED)
+    reply = replies.order_by("-seq").first()
+    if reply is None:
+        raise Refused("nothing_to_correct", "the chatbot has not replied here yet")
+    return reply
 
 
 def give_back(tenant_id: UUID, conversation_id: UUID, user: User) -> list[dict[str, Any]]:

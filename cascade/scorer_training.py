@@ -13,17 +13,19 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+import structlog
 from django.conf import settings
 
 from accounts.tenancy import in_tenant
 from cascade import scorer_labels, scorer_versions
 from cascade.models import ScorerCalibration, ScorerVersion
 from cascade.scorer import manifest, own_rows
-from cascade.scorer.calibration import fit_shrunk, logit
+from cascade.scorer.calibration import TENANTS_DIFFER, Spread, fit_shrunk, logit, spread_of
 from cascade.scorer.own_rows import Label, part
 from cascade.scorer_tuning import folder_of, scoring
 from cascade.strictness import Ratings, expectation
@@ -35,7 +37,10 @@ LEAST_LABELS = 200
 LEAST_OF_A_KIND = 40  # good, and bad
 LEAST_CUSTOMERS = 30
 RESUMED_WITHIN = 24 * 3600.0  # seconds; an older unfinished run is forgotten, and its rows deleted
-MOST_CALIBRATING = 2_000  # replies, the newest: a few minutes of one processor
+MOST_CALIBRATING = 2_000  # replies of a tenant, the newest: a few minutes of one processor
+LEAST_TO_TELL, LEAST_TENANTS = 50, 10  # labels of a tenant, and such tenants, to tell how far tenants differ
+
+log = structlog.get_logger(__name__)
 
 Progress = Callable[[int, int, float], None]
 
@@ -153,31 +158,62 @@ def _root() -> Path:
 # --- what the tenant's labels say of scores -----------------------------------------------------
 
 
-def calibrate(tenant_id: UUID) -> int:
-    """Fit the tenant's map for the weights that are live, and what to expect of its customers; the labels there were.
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """The replies of one tenant that were shown and judged, as the weights that are live score them."""
 
-    By the replies that were shown and judged. The weights score them again, as they come: the scores on record may
-    have been read through earlier maps. Weights of the tenant's own are calibrated by customers that they did not
-    learn from.
+    tenant_id: UUID
+    version: str
+    logits: list[float]
+    good: list[bool]
+    customers: list[Ratings]
+
+
+def calibrate(tenants: Sequence[UUID]) -> dict[UUID, int]:
+    """Fit each tenant's map and what to expect of its customers; how many labels it had, for those that had some.
+
+    How far tenants differ is estimated from them all, once enough have labels (empirical Bayes): of a tenant nothing
+    but its scale and shift bears on another's, and on its spread alone. One tenant's trouble keeps no other waiting.
+    """
+    judged = []
+    for tenant_id in tenants:
+        try:
+            judged.append(_judged(tenant_id))
+        except (ValueError, OSError, TimeoutError) as problem:
+            log.error("scorer_not_calibrated", tenant_id=str(tenant_id), problem=type(problem).__name__)
+    known = [each for each in judged if each.logits]
+    telling = [(each.logits, each.good) for each in known if len(each.logits) >= LEAST_TO_TELL]
+    spread = spread_of(telling) if len(telling) >= LEAST_TENANTS else TENANTS_DIFFER
+    for each in known:
+        _keep(each, spread)
+    return {each.tenant_id: len(each.logits) for each in known}
+
+
+def _judged(tenant_id: UUID) -> Judged:
+    """Scored again, as they come: the scores on record may have been read through earlier maps.
+
+    Weights of the tenant's own are calibrated by customers that they did not learn from.
     """
     shown = [label for label in scorer_labels.labels(tenant_id) if label.kind == "reply"][:MOST_CALIBRATING]
-    if not shown:
-        return 0
     with in_tenant(tenant_id):
         own = scoring().folder
     folder = own or Path(settings.SCORER_WEIGHTS)
-    judged = scorer_versions.unlearnt(shown) if own else shown
-    scores = asyncio.run(scorer_versions.scores(folder, [(label.context, label.answer) for label in judged]))
-    known = [(logit(score), label.good) for score, label in zip(scores, judged, strict=True) if score is not None]
-    fitted = fit_shrunk([x for x, _ in known], [good for _, good in known])
-    hoped = expectation(_by_customer(shown))
-    found = {"scale": fitted.scale, "shift": fitted.shift, "labels": len(known)}
+    heard = scorer_versions.unlearnt(shown) if own else shown
+    asked = [(label.context, label.answer) for label in heard]
+    scores = asyncio.run(scorer_versions.scores(folder, asked)) if asked else []
+    known = [(logit(score), label.good) for score, label in zip(scores, heard, strict=True) if score is not None]
+    logits, good = [x for x, _ in known], [y for _, y in known]
+    return Judged(tenant_id, manifest.read(folder).version, logits, good, _by_customer(shown))
+
+
+def _keep(judged: Judged, spread: Spread) -> None:
+    fitted, hoped = fit_shrunk(judged.logits, judged.good, spread), expectation(judged.customers)
+    found = {"scale": fitted.scale, "shift": fitted.shift, "labels": len(judged.logits)}
     found |= {"expected_bad": hoped.bad, "expected_worth": hoped.worth}
-    with in_tenant(tenant_id):
+    with in_tenant(judged.tenant_id):
         ScorerCalibration.objects.update_or_create(
-            tenant_id=tenant_id, weights_version=manifest.read(folder).version, defaults=found
+            tenant_id=judged.tenant_id, weights_version=judged.version, defaults=found
         )
-    return len(known)
 
 
 def _by_customer(shown: Sequence[Label]) -> list[Ratings]:

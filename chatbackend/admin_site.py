@@ -29,6 +29,7 @@ SIDEBAR = {
     "People": {"customer": "person", "member": "badge"},
     "Money": {"ledgerentry": "receipt_long", "hold": "lock_clock", "price": "sell"},
     "Chatbot": {"chatbot": "chat_bubble", "article": "article", "cascadestrategy": "stairs", "widget": "widgets"},
+    "Scorer": {"scorerversion": "balance", "shadowscore": "contrast", "scorercalibration": "tune"},
     "Records": {"languagemodel": "dns", "message": "sms", "event": "stream", "apikey": "key", "tenant": "store"},
 }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from uuid import UUID
 
 from django.conf import settings
@@ -36,7 +37,8 @@ def train_scorer(arguments: list[str]) -> None:
 @app.task(lock="promote_scorer", pass_context=False)
 def promote_scorer(tenant_id: str, version: str, by: str) -> None:
     """Why it was not promoted is on record with the version."""
-    scorer_versions.promote(UUID(tenant_id), version, by)
+    with suppress(scorer_versions.NotPromoted):
+        scorer_versions.promote(UUID(tenant_id), version, by)
 
 
 @app.periodic(cron="*/10 * * * *")
@@ -59,7 +61,7 @@ def calibrate_scorers(timestamp: int) -> None:
     """And forget what is too old to learn from."""
     for_every_tenant(scorer_labels.forget)
     scorer_training.forget_unfinished()
-    for_every_tenant(scorer_training.calibrate)
+    scorer_training.calibrate(every_tenant())
 
 
 def for_every_tenant(deed: Callable[[UUID], object]) -> None:

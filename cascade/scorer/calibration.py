@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+LEAST_SPREAD = 0.05  # however alike tenants seem, one with very many labels has its own map in the end
 LEAST_SCALE = 0.1  # a tenant's few labels never turn the order of answers round
 
 
@@ -40,7 +41,8 @@ class Spread:
     shift: float
 
 
-# Measured by `python -m bench.calibration` over the domains of the labelled rows, each taken for a tenant.
+# Stated, not measured: companies that the scorer learnt from hardly differ (`python -m bench.calibration`); those it
+# has never seen may, and their models are right more or less often. In time tenants' own labels tell (`spread_of`).
 TENANTS_DIFFER = Spread(scale=0.3, shift=0.7)
 
 
@@ -79,13 +81,13 @@ def spread_of(tenants: Sequence[tuple[Sequence[float], Sequence[bool]]]) -> Spre
     """How far tenants differ, from each one's globally calibrated logits and labels.
 
     DerSimonian and Laird's (1986) estimate by moments, around the known centre (1, 0): what the tenants' own fits
-    vary more than their sampling errors say, each weighed by its precision.
+    vary more than their sampling errors say, each weighed by its precision. At least LEAST_SPREAD each.
     """
     fits = np.array([_own_fit(np.asarray(x, float), np.asarray(y, float)) for x, y in tenants])  # (tenants, 2, 2)
     estimates, variances = fits[:, 0], fits[:, 1]
     beyond = (estimates - np.array([1.0, 0.0])) ** 2 - variances
     between = (beyond / variances).sum(axis=0) / (1 / variances).sum(axis=0)
-    scale, shift = np.sqrt(np.maximum(between, 0))
+    scale, shift = np.sqrt(np.maximum(between, LEAST_SPREAD**2))
     return Spread(float(scale), float(shift))
 
 

@@ -15,10 +15,12 @@ from accounts.tenancy import in_tenant
 from cascade import scorer_labels, scorer_training, scorer_tuning, scorer_versions
 from cascade.models import ScorerCalibration, ScorerVersion, ShadowScore
 from cascade.scorer import manifest
+from cascade.scorer.calibration import logit
 from cascade.scorer.fitting import TrainingConfig
 from cascade.scorer.own_rows import part
 from cascade.scorer_training import AlreadyTraining, TooFewLabels, train_for
 from cascade.scorer_versions import NoSuchVersion, NotPromoted
+from cascade.strictness import Ratings
 from tests.cascade.judged_turns import judged_turns
 from tests.cascade.small_scorer import small_weights
 from tests.cast import open_shop
@@ -227,9 +229,9 @@ def test_rows_of_a_run_that_nobody_resumed_are_deleted(shop, monkeypatch):
 
 
 def test_a_tenant_whose_replies_disappoint_has_its_scores_read_lower(shop, shipped):
-    assert scorer_training.calibrate(shop.tenant_id) == 0
+    assert scorer_training.calibrate([shop.tenant_id]) == {}
     judged_turns(shop, 12)
-    assert scorer_training.calibrate(shop.tenant_id) == 24
+    assert scorer_training.calibrate([shop.tenant_id]) == {shop.tenant_id: 24}
     with in_tenant(shop.tenant_id):
         row = ScorerCalibration.objects.get()
         maps = scorer_tuning.scoring().maps
@@ -260,3 +262,26 @@ def test_the_operators_commands_tell_what_happened(shop, shipped, monkeypatch):
         call_command("train_scorer", "--tenant=alice", "--background")
     with pytest.raises(CommandError, match="give --data"):
         call_command("train_scorer", "--data", "x", "--out", "y", "--tenant", "alice")
+
+
+def test_how_far_tenants_differ_is_learnt_from_all_and_one_tenants_trouble_stops_no_other(shop, monkeypatch):
+    steady = [open_shop(f"shop{n}", "http://127.0.0.1:1").tenant_id for n in range(3)]
+    broken = open_shop("broken", "http://127.0.0.1:1").tenant_id
+    monkeypatch.setattr(scorer_training, "LEAST_TENANTS", 3)
+
+    def judged(tenant_id):
+        """The steady ones are praised exactly as often as scores promise; ours has four complaints so far."""
+        if tenant_id == broken:
+            raise ValueError
+        good = [True, True, True, False] * 125 if tenant_id in steady else [False] * 4
+        return scorer_training.Judged(tenant_id, "v", [logit(0.75)] * len(good), good, [Ratings(3, 1)])
+
+    def our_shift(tenants) -> float:
+        scorer_training.calibrate(tenants)
+        with in_tenant(shop.tenant_id):
+            return ScorerCalibration.objects.get().shift
+
+    monkeypatch.setattr(scorer_training, "_judged", judged)
+    alone = our_shift([broken, shop.tenant_id])
+    assert alone < -0.5
+    assert our_shift([broken, *steady, shop.tenant_id]) == pytest.approx(0, abs=0.05)

@@ -31,6 +31,9 @@ from cascade.models import (
     Message,
     ModelCall,
     Price,
+    ScorerCalibration,
+    ScorerVersion,
+    ShadowScore,
     Turn,
 )
 from tests.cast import Shop, open_shop
@@ -70,6 +73,9 @@ def converse(shop: Shop, customer: str) -> Conversation:
         said = Message.objects.create(**tenant, conversation=talk, turn=turn, role="assistant", text=MARK, seq=2)
         Feedback.objects.create(**tenant, message=said, rating=1, comment=f"{MARK}!")
         Event.objects.create(**tenant, conversation=talk, first_seq=1, last_seq=2, frames=[])
+        shadow, _ = ScorerVersion.objects.get_or_create(**tenant, weights_version=MARK, folder="v1", state="shadow")
+        ShadowScore.objects.create(**tenant, version=shadow, call=turn.calls.earliest("number"), score=0.5)
+        ScorerCalibration.objects.get_or_create(**tenant, weights_version=MARK, expected_bad=0.2, expected_worth=10)
     return talk
 
 
@@ -155,6 +161,7 @@ def test_support_reads_conversations_and_neither_money_nor_keys(shop, bob):
     for model in site._registry:
         name = model._meta.model_name
         private = name in {"member", "apikey", "widget", "hold", "ledgerentry", "languagemodel", "price"}
+        private = private or name in {"scorerversion", "shadowscore", "scorercalibration"}
         assert bob.get(list_url(model)).status_code == (403 if private else 200), name
     assert "Balance" not in bob.get(reverse("admin:index")).content.decode()
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from contextlib import aclosing
 
 import pytest
+from django.urls import reverse
 from uuid_utils.compat import uuid7
 
 from accounts.tenancy import in_db, in_tenant
+from cascade import scorer_labels
 from cascade.models import Conversation, ModelCall, ScorerVersion, TurnContext
 from cascade.providers import OpenAIProvider
 from cascade.runner import Engine
@@ -16,9 +18,10 @@ from cascade.scorer.rows import CONTEXT
 from cascade.strictness import Expectation, Ratings, stricter, strictness
 from chatbackend import chat
 from chatbackend.protocol import Send
-from tests.cascade.judged_turns import judged_turn
+from tests.cascade.judged_turns import judged_turn, said_of
 from tests.cascade.small_scorer import small_weights
 from tests.cast import ScriptedScorer, open_shop
+from tests.chatbackend.test_admin import logged_in
 from tests.model_server import ModelServer, Reply
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -136,3 +139,42 @@ async def test_another_tenants_ratings_and_versions_change_nothing(models):
     turn = await in_db(chat.conversations.open_turn)(caller, None, "m1", QUESTION, 1)
     assert (turn.material.strictness, turn.material.scoring.folder) == (0.0, None)
     assert [tier.threshold for tier in turn.material.strategy.tiers] == [0.7, 0.5]
+
+
+def test_a_person_says_that_the_last_reply_was_wrong_and_what_it_should_have_said(models):
+    shop = open_shop("alice", models.base_url)
+    caller, client = shop.caller(), logged_in((shop, "support"))
+    with in_tenant(shop.tenant_id):
+        talk = Conversation.objects.create(
+            tenant_id=shop.tenant_id, chatbot_id=shop.chatbot_id, customer_id=caller.customer_id, last_seq=10
+        )
+    address = reverse("admin:cascade_conversation_answer", args=[talk.id])
+    client.post(address, {"text": said_of(1), "corrects": "on"})
+    assert "has not replied here yet" in story_of(client, talk)
+    with in_tenant(shop.tenant_id):
+        judged_turn(talk, 1, False, 1, rating=None)
+    client.post(address, {"text": said_of(1), "corrects": "on"})
+    assert "corrects the chatbot's reply" in story_of(client, talk)
+    found = {(label.kind, label.answer, label.good) for label in scorer_labels.labels(shop.tenant_id)}
+    assert found == {("reply", said_of(2), False), ("correction", said_of(1), True)}
+
+
+def story_of(client, talk) -> str:
+    return client.get(reverse("admin:cascade_conversation_change", args=[talk.id])).content.decode()
+
+
+@pytest.mark.parametrize("role", ["owner", "analyst", "support"])
+def test_who_reads_the_books_sees_the_scorers_life_and_nobody_changes_it_by_hand(role):
+    shop = open_shop("alice", "http://127.0.0.1:1")
+    make_live(shop, "own")
+    client = logged_in((shop, role))
+    for name in ("scorerversion", "shadowscore", "scorercalibration"):
+        assert client.get(reverse(f"admin:cascade_{name}_changelist")).status_code == (
+            403 if role == "support" else 200
+        )
+        assert client.get(reverse(f"admin:cascade_{name}_add")).status_code == 403
+    with in_tenant(shop.tenant_id):
+        version = ScorerVersion.objects.get()
+    page = client.get(reverse("admin:cascade_scorerversion_change", args=[version.id]))
+    assert page.status_code == (403 if role == "support" else 200)
+    assert client.post(reverse("admin:cascade_scorerversion_change", args=[version.id]), {}).status_code == 403

@@ -49,7 +49,7 @@ class Command(BaseCommand):
         return "\n".join([*told, f"the shipped weights{shipped}"])
 
     def do_calibrate(self, tenant_id: UUID, version: str) -> str:
-        return f"fitted to {scorer_training.calibrate(tenant_id)} judged replies"
+        return f"fitted to {scorer_training.calibrate([tenant_id]).get(tenant_id, 0)} judged replies"
 
     def do_shadow(self, tenant_id: UUID, version: str) -> str:
         scorer_versions.shadow(tenant_id, version)
