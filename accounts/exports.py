@@ -14,11 +14,12 @@ import io
 import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import date
 from typing import Any, BinaryIO, Protocol
 from uuid import UUID
 
-from accounts.models import LedgerEntry
+from django.db import connection
+
 from accounts.money import Money
 from accounts.tenancy import in_tenant, set_for_transaction
 
@@ -32,9 +33,26 @@ TEXTS = (
     *("turn_id", "call_id", "conversation_id", "chatbot_id", "provider", "model", "outcome", "price_version"),
 )
 COLUMNS = (*TEXTS, *COUNTS, *AMOUNTS)
+FREE = ("memo", "provider", "model", "outcome", "source", "price_version")  # texts that people or programs made up
+
+
+def _selected(name: str) -> str:
+    if name == "created_at":
+        return f"to_char(created_at AT TIME ZONE 'UTC', '{MOMENT}')"
+    if name in AMOUNTS:
+        return f"{name}_micros"
+    return name if name in COUNTS else f"coalesce({name}::text, '')"
+
+
+MOMENT = 'YYYY-MM-DD"T"HH24:MI:SS.US"+00:00"'
+ENTRIES = f"""
+    SELECT {", ".join(_selected(name) for name in COLUMNS)}
+    FROM accounts_ledgerentry
+"""  # noqa: S608  (names are ours)
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a cell that begins so is computed by a spreadsheet
 
-Row = dict[str, Any]  # texts, counts (None: there is none), and amounts as Money
+Rows = list[tuple[Any, ...]]  # in the order of COLUMNS: texts, counts (None: there is none), whole micro-dollars
+FIRST_AMOUNT = len(COLUMNS) - len(AMOUNTS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +86,7 @@ class Manifest:
 
 
 class Writer(Protocol):
-    def write(self, rows: list[Row]) -> None: ...
+    def write(self, rows: Rows) -> None: ...
     def close(self) -> None: ...
 
 
@@ -80,12 +98,12 @@ def export(tenant_id: UUID, selection: Selection, form: str, out: BinaryIO) -> M
     if form not in FORMATS:
         raise ValueError(f"there is no format {form}: {', '.join(FORMATS)}")
     told = _Told(out)
-    writer, rows, sums = FORMATS[form](told), 0, dict.fromkeys(AMOUNTS, 0)
-    for batch in _batches(entries(tenant_id, selection)):
+    writer, rows, sums = FORMATS[form](told), 0, [0] * len(AMOUNTS)
+    for batch in entries(tenant_id, selection):
         writer.write(batch)
         rows += len(batch)
-        for name in AMOUNTS:
-            sums[name] += sum(row[name].micros for row in batch)
+        for place in range(len(AMOUNTS)):
+            sums[place] += sum(row[FIRST_AMOUNT + place] for row in batch)
     writer.close()
     return Manifest(
         form,
@@ -94,22 +112,26 @@ def export(tenant_id: UUID, selection: Selection, form: str, out: BinaryIO) -> M
         selection.equal,
         COLUMNS,
         rows,
-        {name: str(Money(micros)) for name, micros in sums.items()},
+        {name: str(Money(micros)) for name, micros in zip(AMOUNTS, sums, strict=True)},
         told.bytes,
         told.hash.hexdigest(),
     )
 
 
-def entries(tenant_id: UUID, selection: Selection) -> Iterator[Row]:
-    """The chosen entries as the books were when the first was read, in their order."""
-    columns = [f"{name}_micros" if name in AMOUNTS else name for name in COLUMNS]
+def entries(tenant_id: UUID, selection: Selection) -> Iterator[Rows]:
+    """The chosen entries as the books were when the first was read, in their order, some at a time.
+
+    The last are fewer, or none: so there always are some.
+    """
+    where = ["tenant_id = %s", "period BETWEEN %s AND %s", *(f"{column} = %s" for column in selection.equal)]
+    chosen = [tenant_id, selection.first, selection.last, *selection.equal.values()]
     with in_tenant(tenant_id):
         set_for_transaction("statement_timeout", f"{LONGEST_SECONDS}s")
-        chosen = LedgerEntry.objects.filter(
-            tenant_id=tenant_id, period__gte=selection.first, period__lte=selection.last, **selection.equal
-        )
-        for values in chosen.order_by("period", "id").values_list(*columns).iterator(ROWS_AT_A_TIME):
-            yield _row(values)
+        with connection.chunked_cursor() as cursor:
+            cursor.execute(f"{ENTRIES} WHERE {' AND '.join(where)} ORDER BY period, id", chosen)
+            while len(batch := cursor.fetchmany(ROWS_AT_A_TIME)) == ROWS_AT_A_TIME:
+                yield batch
+            yield batch
 
 
 def neutralised(cell: str) -> str:
@@ -119,36 +141,6 @@ def neutralised(cell: str) -> str:
 
 def restored(cell: str) -> str:
     return cell.removeprefix("'")
-
-
-def _row(values: tuple[Any, ...]) -> Row:
-    row: Row = dict(zip(COLUMNS, values, strict=True))
-    for name in TEXTS:
-        row[name] = _text(row[name])
-    for name in AMOUNTS:
-        row[name] = Money(row[name])
-    return row
-
-
-def _text(value: Any) -> str:
-    match value:
-        case None:
-            return ""
-        case datetime() | date():
-            return value.isoformat()
-        case bool():
-            return "true" if value else "false"
-    return str(value)
-
-
-def _batches(rows: Iterable[Row]) -> Iterator[list[Row]]:
-    batch: list[Row] = []
-    for row in rows:
-        batch.append(row)
-        if len(batch) == ROWS_AT_A_TIME:
-            yield batch
-            batch = []
-    yield batch  # the last; empty, where there is nothing at all, so that a file has its columns
 
 
 # --- formats --------------------------------------------------------------------------------------
@@ -176,10 +168,11 @@ class _Csv:
         self._out = out
         self._write([COLUMNS])
 
-    def write(self, rows: list[Row]) -> None:
-        self._write([_cell(name, row[name]) for name in COLUMNS] for row in rows)
+    def write(self, rows: Rows) -> None:
+        free = [COLUMNS.index(name) for name in FREE]
+        self._write(_cells(row, free) for row in rows)
 
-    def _write(self, lines: Iterable[Iterable[str]]) -> None:
+    def _write(self, lines: Iterable[Iterable[Any]]) -> None:
         text = io.StringIO(newline="")
         csv.writer(text).writerows(lines)
         self._out.write(text.getvalue().encode())
@@ -187,19 +180,31 @@ class _Csv:
     def close(self) -> None: ...
 
 
-def _cell(name: str, value: Any) -> str:
-    return neutralised(value) if name in TEXTS else "" if value is None else str(value)
+def _cells(row: tuple[Any, ...], free: Iterable[int]) -> list[Any]:
+    cells = [*row[:FIRST_AMOUNT], *map(_dollars, row[FIRST_AMOUNT:])]
+    for place in free:
+        cells[place] = neutralised(cells[place])
+    return cells
 
 
 class _JsonLines:
     def __init__(self, out: _Told) -> None:
         self._out = out
 
-    def write(self, rows: list[Row]) -> None:
-        lines = (json.dumps(row, default=str, ensure_ascii=False) + "\n" for row in rows)
-        self._out.write("".join(lines).encode("utf-8", "surrogatepass"))
+    def write(self, rows: Rows) -> None:
+        self._out.write("".join(map(self._line, rows)).encode())
+
+    def _line(self, row: tuple[Any, ...]) -> str:
+        values = (*row[:FIRST_AMOUNT], *map(_dollars, row[FIRST_AMOUNT:]))
+        return json.dumps(dict(zip(COLUMNS, values, strict=True)), ensure_ascii=False) + "\n"
 
     def close(self) -> None: ...
+
+
+def _dollars(micros: int) -> str:
+    """As `str(Money(micros))`, a good deal faster: six to a row."""
+    whole, rest = divmod(abs(micros), 1_000_000)
+    return f"{'-' if micros < 0 else ''}{whole}.{rest:06d}"
 
 
 class _Parquet:
@@ -216,13 +221,17 @@ class _Parquet:
         self._arrow = pyarrow
         self._writer = parquet.ParquetWriter(out, self._schema)
 
-    def write(self, rows: list[Row]) -> None:
-        columns = [self._column(name, [row[name] for row in rows]) for name in COLUMNS]
-        self._writer.write_batch(self._arrow.record_batch(columns, schema=self._schema))
+    def write(self, rows: Rows) -> None:
+        columns = [self._column(name, values) for name, values in zip(COLUMNS, zip(*rows, strict=True), strict=False)]
+        if columns:
+            self._writer.write_batch(self._arrow.record_batch(columns, schema=self._schema))
 
-    def _column(self, name: str, values: list[Any]) -> Any:
-        exact: list[Any] = [value.usd for value in values] if name in AMOUNTS else values
-        return self._arrow.array(exact, type=self._schema.field(name).type)
+    def _column(self, name: str, values: tuple[Any, ...]) -> Any:
+        if name not in AMOUNTS:
+            return self._arrow.array(values, type=self._schema.field(name).type)
+        # A whole number of micro-dollars is the very bits of a decimal with six places.
+        whole = self._arrow.array(values, type=self._arrow.int64()).cast(self._arrow.decimal128(19, 0))
+        return self._arrow.Array.from_buffers(self._schema.field(name).type, len(values), whole.buffers())
 
     def close(self) -> None:
         self._writer.close()

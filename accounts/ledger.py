@@ -24,20 +24,42 @@ from uuid import UUID
 
 from django.db import IntegrityError, connection
 from django.db.models import F, QuerySet, Sum
-from django.db.models.functions import Now
 
-from accounts import budgets
+from accounts import budgets, tariffs
 from accounts.budgets import Spender
 from accounts.ledger_check import INVARIANTS
 from accounts.models import Account, Allowance, Hold, LedgerEntry
 from accounts.money import ZERO, Money
-from accounts.tariffs import Terms, terms_now, terms_of
+from accounts.tariffs import Terms, terms_of
 from accounts.tenancy import in_tenant
 
 # The columns by which an entry says which call it is for.
 ABOUT_THE_CALL = (
     *("source", "call_id", "conversation_id", "chatbot_id", "number", "provider", "model", "tier", "price_version"),
 )
+
+
+# The guard and the deed are one statement: of two turns that race for the last cent, the second finds no row.
+PLACE = """
+    WITH fits AS (
+        UPDATE accounts_account SET held_micros = held_micros + %(amount_micros)s
+        WHERE tenant_id = %(tenant_id)s AND balance_micros >= held_micros + %(amount_micros)s RETURNING tenant_id
+    )
+    INSERT INTO accounts_hold (id, tenant_id, turn_id, period, tariff_id, included_micros, amount_micros, spendings)
+    SELECT %(id)s, tenant_id, %(turn_id)s, %(period)s::date, %(tariff_id)s::uuid, %(included_micros)s,
+           %(amount_micros)s, %(spendings)s::uuid[] FROM fits
+    RETURNING id
+"""
+
+SETTLE = """
+    WITH settled AS (
+        UPDATE accounts_hold SET settled_at = statement_timestamp(), spent_micros = %(spent)s
+        WHERE id = %(id)s AND settled_at IS NULL RETURNING tenant_id, amount_micros
+    )
+    UPDATE accounts_account a
+    SET balance_micros = balance_micros - %(spent)s, held_micros = held_micros - settled.amount_micros
+    FROM settled WHERE a.tenant_id = settled.tenant_id
+"""
 
 
 class InsufficientFunds(Exception):
@@ -103,12 +125,12 @@ def _add(tenant_id: UUID, kind: str, amount: Money, memo: str, **other_side: int
         LedgerEntry.objects.create(
             tenant_id=tenant_id,
             kind=kind,
-            period=_now(tenant_id)[0],
+            period=_this_month(tenant_id),
             amount_micros=amount.micros,
             memo=memo,
             **other_side,
         )
-        _move(tenant_id, balance=amount.micros)
+        _move(tenant_id, amount.micros)
 
 
 def available(tenant_id: UUID) -> Money:
@@ -133,30 +155,31 @@ def hold(tenant_id: UUID, turn_id: UUID, amount: Money, spender: Spender | None 
     if amount < ZERO:
         raise ValueError(f"${amount} cannot be held")
     with in_tenant(tenant_id):
-        known = terms_now(tenant_id)
-        if known is None:
+        moment = tariffs.now(tenant_id)
+        if moment is None:
             raise InsufficientFunds(amount, ZERO)
-        period, terms = known
-        most = terms.ceiling(amount)
-        made = Hold(tenant_id=tenant_id, turn_id=turn_id, period=period, tariff_id=terms.tariff_id)
-        made.spendings = budgets.reserve(tenant_id, spender, most)
-        made.included_micros = _reserve_quota(made, terms, most.micros)
+        most = moment.terms.ceiling(amount)
+        made = Hold(tenant_id=tenant_id, turn_id=turn_id, period=moment.period, tariff_id=moment.terms.tariff_id)
+        made.spendings = budgets.reserve(tenant_id, spender, most) if moment.budgets else []
+        made.included_micros = _reserve_quota(made, moment.terms, most.micros)
         made.amount_micros = most.micros - made.included_micros
-        try:
-            made.save(force_insert=True)
-        except IntegrityError:
-            raise AlreadyHeld(f"turn {turn_id} has a hold") from None
-        # The guard and the deed are one statement: of two that race for the last cent, the second finds no row.
-        fits = Account.objects.filter(tenant_id=tenant_id, balance_micros__gte=F("held_micros") + made.amount_micros)
-        if not fits.update(held_micros=F("held_micros") + made.amount_micros):
-            raise _insufficient(tenant_id, Money(made.amount_micros))
-        return made.id
+        return _place(made)
 
 
-def _insufficient(tenant_id: UUID, needed: Money) -> InsufficientFunds:
-    account = Account.objects.filter(tenant_id=tenant_id).first() or Account(tenant_id=tenant_id)
+def _place(made: Hold) -> UUID:
+    columns = ("id", "tenant_id", "turn_id", "period", "tariff_id", "included_micros", "amount_micros", "spendings")
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute(PLACE, {column: getattr(made, column) for column in columns})
+            if cursor.fetchone():
+                return made.id
+    except IntegrityError:
+        raise AlreadyHeld(f"turn {made.turn_id} has a hold") from None
+    if Hold.objects.filter(turn_id=made.turn_id).exists():
+        raise AlreadyHeld(f"turn {made.turn_id} has a hold")
+    account = Account.objects.filter(tenant_id=made.tenant_id).first() or Account(tenant_id=made.tenant_id)
     held = Money(account.held_micros)
-    return InsufficientFunds(needed, Money(account.balance_micros) - held, held)
+    raise InsufficientFunds(Money(made.amount_micros), Money(account.balance_micros) - held, held)
 
 
 def settle(tenant_id: UUID, turn_id: UUID, charges: Sequence[Charge]) -> bool:
@@ -189,8 +212,8 @@ def settle(tenant_id: UUID, turn_id: UUID, charges: Sequence[Charge]) -> bool:
             _balance(entry, price, included)
         LedgerEntry.objects.bulk_create(entries)
         spent = -sum(entry.amount_micros for entry in entries)
-        Hold.objects.filter(pk=held.pk).update(settled_at=Now(), spent_micros=spent)
-        _move(tenant_id, balance=-spent, held=-held.amount_micros)
+        with connection.cursor() as cursor:
+            cursor.execute(SETTLE, {"id": held.id, "spent": spent})
         return True
 
 
@@ -236,7 +259,7 @@ def settle_late(tenant_id: UUID, turn_id: UUID, charge: Charge, memo: str) -> bo
         if LedgerEntry.objects.filter(call_id=charge.call_id).exists():
             return _correct(held, charge.call_id, charge.cost, charge.outcome, memo)
         entry = _entry(held, charge)
-        entry.period, entry.memo = _now(tenant_id)[0], memo
+        entry.period, entry.memo = _this_month(tenant_id), memo
         _balance(entry, terms_of(held.tariff).price(charge.cost, charge.outcome).micros, 0)
         _book_late(held, entry)
         return True
@@ -255,11 +278,11 @@ def check(tenant_id: UUID) -> list[str]:
 # --- the month and its quota ----------------------------------------------------------------------
 
 
-def _now(tenant_id: UUID) -> tuple[date, Terms]:
-    known = terms_now(tenant_id)
-    if known is None:
+def _this_month(tenant_id: UUID) -> date:
+    moment = tariffs.now(tenant_id)
+    if moment is None:
         raise LookupError(f"there is no tenant {tenant_id}")
-    return known
+    return moment.period
 
 
 def _allowance(held: Hold) -> QuerySet[Allowance]:
@@ -320,14 +343,12 @@ def _book_late(held: Hold, entry: LedgerEntry) -> None:
     if entry.included_micros:
         _allowance(held).update(used_micros=F("used_micros") + entry.included_micros)
     Hold.objects.filter(pk=held.pk).update(spent_micros=F("spent_micros") - entry.amount_micros)
-    _move(held.tenant_id, balance=entry.amount_micros)
+    _move(held.tenant_id, entry.amount_micros)
 
 
-def _move(tenant_id: UUID, *, balance: int = 0, held: int = 0) -> None:
-    """Bring the account up to date with entries and holds written in this transaction (micro-dollars)."""
-    Account.objects.filter(tenant_id=tenant_id).update(
-        balance_micros=F("balance_micros") + balance, held_micros=F("held_micros") + held
-    )
+def _move(tenant_id: UUID, balance: int) -> None:
+    """Bring the account up to date with entries written in this transaction (micro-dollars)."""
+    Account.objects.filter(tenant_id=tenant_id).update(balance_micros=F("balance_micros") + balance)
 
 
 def _entry(held: Hold, charge: Charge) -> LedgerEntry:
@@ -354,7 +375,7 @@ def _correction(charge: LedgerEntry, outcome: str, memo: str) -> LedgerEntry:
     return LedgerEntry(
         tenant_id=charge.tenant_id,
         kind=LedgerEntry.Kind.ADJUSTMENT,
-        period=_now(charge.tenant_id)[0],
+        period=_this_month(charge.tenant_id),
         hold_id=charge.hold_id,
         tariff_id=charge.tariff_id,
         turn_id=charge.turn_id,

@@ -24,6 +24,7 @@ PARTS = 10_000  # a margin is a whole number of ten-thousandths
 
 TERMS_NOW = """
     SELECT date_trunc('month', statement_timestamp() AT TIME ZONE t.time_zone)::date,
+           EXISTS (SELECT FROM accounts_budget WHERE tenant_id = t.id),
            f.id, f.margin, f.reply_micros, f.included_micros
     FROM accounts_tenant t
     LEFT JOIN LATERAL (
@@ -62,12 +63,21 @@ class Terms:
         return self.price(cost, "accepted")
 
 
-def terms_now(tenant_id: UUID) -> tuple[date, Terms] | None:
-    """The month where the tenant is and the terms of this moment; None: there is no such tenant. In its transaction."""
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """What holds for a turn that begins now."""
+
+    period: date  # the first day of the month, where the tenant is
+    terms: Terms
+    budgets: bool  # whether the tenant has any
+
+
+def now(tenant_id: UUID) -> Moment | None:
+    """In the tenant's transaction. None: there is no such tenant."""
     with connection.cursor() as cursor:
         cursor.execute(TERMS_NOW, [tenant_id])
         row = cursor.fetchone()
-    return (row[0], _terms(*row[1:])) if row else None
+    return Moment(row[0], _terms(*row[2:]), row[1]) if row else None
 
 
 def terms_of(tariff: Tariff | None) -> Terms:

@@ -158,10 +158,10 @@ def test_neutralising_is_undone_exactly(text):
 def test_a_file_is_one_moment_of_the_books(alice, monkeypatch):
     monkeypatch.setattr(exports, "ROWS_AT_A_TIME", 3)
     seen = []
-    for row in exports.entries(alice, now()):
+    for rows in exports.entries(alice, now()):
         if not seen:
             at_once(lambda _: ledger.settle(alice, held_turn(alice, 9), [charge(9)]), range(4))
-        seen.append(row)
+        seen += rows
     assert len(seen) == 15
     assert exported(alice, "csv")[1].rows == 19
 

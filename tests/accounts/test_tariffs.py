@@ -20,7 +20,7 @@ from accounts import ledger
 from accounts.ledger import Charge, InsufficientFunds
 from accounts.models import Allowance, Hold, LedgerEntry, Tariff
 from accounts.money import ZERO, Money
-from accounts.tariffs import TariffTaken, Terms, set_tariff, terms_now
+from accounts.tariffs import TariffTaken, Terms, now, set_tariff
 from accounts.tenancy import in_tenant
 from accounts.tenants import create_tenant
 from tests.accounts.books import account, at_once, charge, held_turn
@@ -105,7 +105,7 @@ def test_a_tariff_begins_at_its_moment(alice):
     set_tariff(alice, margin=Decimal(1))
     set_tariff(alice, margin=Decimal(5), valid_from=timezone.now() + timedelta(days=1))
     with in_tenant(alice):
-        assert terms_now(alice)[1].margin == 1
+        assert now(alice).terms.margin == 1
 
 
 def test_a_tariff_is_superseded_and_never_changed(alice):
@@ -242,10 +242,10 @@ def test_the_operator_sets_a_tariff(alice):
     call_command("set_tariff", "alice", margin="0.25", included="1.50", stdout=told)
     assert "25.00% on top" in told.getvalue()
     with in_tenant(alice):
-        assert terms_now(alice)[1] == Terms(Tariff.objects.get().id, Decimal("0.2500"), None, Money(1_500_000))
+        assert now(alice).terms == Terms(Tariff.objects.get().id, Decimal("0.2500"), None, Money(1_500_000))
     call_command("set_tariff", "alice", per_reply="0.02", stdout=told)
     with in_tenant(alice):
-        assert terms_now(alice)[1].reply == Money(20_000)
+        assert now(alice).terms.reply == Money(20_000)
 
 
 @pytest.mark.parametrize(
