@@ -144,6 +144,12 @@ def databases() -> dict[str, dict[str, Any]]:
 
 DATABASES = databases()
 
+# --- mail: to those who answer for a budget ----------------------------------------------------
+
+vars().update(env.email_url("EMAIL_URL", default="dummymail://"))  # without it nobody is written to
+EMAIL_TIMEOUT = 10
+DEFAULT_FROM_EMAIL = env.str("MAIL_FROM", default="chat@localhost")
+
 # --- sockets and background work -----------------------------------------------------------
 
 REDIS_URL = env.str("REDIS_URL", default="")

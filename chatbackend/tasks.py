@@ -13,7 +13,7 @@ from procrastinate.contrib.django import app
 
 from accounts.tenants import every_tenant
 from cascade import scorer_labels, scorer_training, scorer_versions
-from chatbackend import recovery
+from chatbackend import budget_mail, recovery
 from chatbackend.reporting import report
 from chatbackend.supervision import end_with_parent
 
@@ -22,6 +22,12 @@ from chatbackend.supervision import end_with_parent
 @app.task(queueing_lock="settle_dead_turns", pass_context=False)
 def settle_dead_turns(timestamp: int) -> None:
     recovery.settle()
+
+
+@app.periodic(cron="* * * * *")
+@app.task(queueing_lock="mail_budget_events", pass_context=False)
+def mail_budget_events(timestamp: int) -> None:
+    budget_mail.send_due()
 
 
 # --- tenants' own scorers: deferred by name from `manage.py train_scorer` and `manage.py scorer` ---
