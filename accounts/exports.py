@@ -124,7 +124,7 @@ def entries(tenant_id: UUID, selection: Selection) -> Iterator[Rows]:
     The last are fewer, or none: so there always are some.
     """
     where = ["tenant_id = %s", "period BETWEEN %s AND %s", *(f"{column} = %s" for column in selection.equal)]
-    chosen = [tenant_id, selection.first, selection.last, *selection.equal.values()]
+    chosen: list[Any] = [tenant_id, selection.first, selection.last, *selection.equal.values()]
     with in_tenant(tenant_id):
         set_for_transaction("statement_timeout", f"{LONGEST_SECONDS}s")
         with connection.chunked_cursor() as cursor:
