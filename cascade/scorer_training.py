@@ -152,7 +152,10 @@ def forget_unfinished() -> int:
 
 
 def _root() -> Path:
-    return Path(settings.VAR) / "scorers"
+    """Of all tenants' weights: nobody else's business on this machine."""
+    root = Path(settings.VAR) / "scorers"
+    root.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return root
 
 
 # --- what the tenant's labels say of scores -----------------------------------------------------

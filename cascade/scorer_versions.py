@@ -8,9 +8,8 @@ every process (`scorer_tuning`).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
@@ -21,14 +20,14 @@ from django.utils import timezone
 
 from accounts.tenancy import in_tenant
 from cascade import scorer_labels
-from cascade.models import ModelCall, ScorerVersion, ShadowScore
+from cascade.models import ModelCall, ScorerCalibration, ScorerVersion, ShadowScore
 from cascade.scorer import manifest
-from cascade.scorer.calibration import Calibration
+from cascade.scorer.calibration import Calibration, fit_shrunk, logit
 from cascade.scorer.comparing import Comparison, Judged, compare
-from cascade.scorer.own_rows import Label, name, part
+from cascade.scorer.own_rows import Label, half, name, part
 from cascade.scorer.rows import CONTEXT
 from cascade.scorer.serving import Scorer
-from cascade.scorer_tuning import folder_of, scoring
+from cascade.scorer_tuning import expected, folder_of
 from cascade.values import Context
 
 AT_ONCE = 16  # answers under way to a scorer's process
@@ -41,6 +40,10 @@ log = structlog.get_logger(__name__)
 
 class NotPromoted(Exception):
     """The version must not become live; the message says why."""
+
+
+class NotScored(Exception):
+    """A scorer had no score for an answer that a comparison needs."""
 
 
 class NoSuchVersion(LookupError):
@@ -81,16 +84,16 @@ def promote(tenant_id: UUID, version: str, by: str) -> Comparison:
     with in_tenant(tenant_id):
         row = _find(version, {State.CANDIDATE, State.SHADOW})
         live = ScorerVersion.objects.filter(state=State.LIVE).first()
-        maps = scoring().maps
     labels = unlearnt(scorer_labels.labels(tenant_id))
     old = folder_of(live) if live else Path(settings.SCORER_WEIGHTS)
-    found = compare_folders(labels, old, folder_of(row), maps)
+    found, own_map = compare_folders(labels, old, folder_of(row))
     with in_tenant(tenant_id):
         ScorerVersion.objects.filter(id=row.id).update(comparison=found.as_json())
         if found.refusal:
             log.info("scorer_not_promoted", tenant_id=str(tenant_id), version=version)
         else:
             _go_live(row, live, by)
+            _read_through(row, own_map, found)
     if found.refusal:
         raise NotPromoted(found.refusal)
     log.info("scorer_promoted", tenant_id=str(tenant_id), version=version, by=by)
@@ -132,6 +135,16 @@ def _go_live(row: ScorerVersion, compared_with: ScorerVersion | None, by: str) -
     )
 
 
+def _read_through(row: ScorerVersion, own_map: Calibration, found: Comparison) -> None:
+    """From its first turn on the version's scores are read as its trial says; each night they are fitted again."""
+    hoped = expected()
+    told = {"scale": own_map.scale, "shift": own_map.shift, "labels": found.good + found.bad}
+    told |= {"expected_bad": hoped.bad, "expected_worth": hoped.worth}
+    ScorerCalibration.objects.update_or_create(
+        tenant_id=row.tenant_id, weights_version=row.weights_version, defaults=told
+    )
+
+
 def _retire(row: ScorerVersion, by: str) -> None:
     changed = {"state": State.RETIRED, "retired_at": timezone.now(), "retired_by": by}
     ScorerVersion.objects.filter(id=row.id).update(**changed)
@@ -162,35 +175,59 @@ def unlearnt(labels: Sequence[Label]) -> list[Label]:
     return [label for label in labels if part(label.customer) == "validation"]
 
 
-def compare_folders(
-    labels: Sequence[Label], old: Path, new: Path, maps: Mapping[str, Calibration] = MappingProxyType({})
-) -> Comparison:
-    """Both folders on the same labels, each as it would be served. Raises UnfitWeights, NotPromoted."""
-    if (too_few := compare([Judged(name(label.customer), label.good, 0.5, 0.5) for label in labels])).area_new is None:
-        return too_few  # before a process is started for nothing
+def compare_folders(labels: Sequence[Label], old: Path, new: Path) -> tuple[Comparison, Calibration]:
+    """Both folders on the same labels, and the tenant's map for the new one. Raises UnfitWeights.
+
+    Each is compared as it would be served once the tenant's map is fitted to it, for no version knows how often this
+    tenant's models are right: one half of the customers is read through the map that the other half fits.
+    """
+    nothing = [0.5] * len(labels)
+    if (too_few := compare(judged(labels, nothing, nothing))).area_new is None:  # before a process is started
+        return too_few, Calibration()
     asked = [(label.context, label.answer) for label in labels]
-    said = [asyncio.run(scores(folder, asked, maps)) for folder in (old, new)]
-    if any(score is None for scored in said for score in scored):
-        raise NotPromoted("an answer could not be scored")
-    return compare(
-        [
-            Judged(name(label.customer), label.good, before, after)  # type: ignore[arg-type]  # checked above
-            for label, before, after in zip(labels, *said, strict=True)
-        ]
-    )
+    try:
+        before, after = (known(asyncio.run(scores(folder, asked))) for folder in (old, new))
+    except (TimeoutError, NotScored):
+        return Comparison(0, 0, 0, refusal="the answers could not be scored in time; try again"), Calibration()
+    read = judged(labels, crosswise(labels, before), crosswise(labels, after))
+    shown = [(logit(score), label.good) for score, label in zip(after, labels, strict=True) if label.kind == "reply"]
+    own_map = fit_shrunk([x for x, _ in shown], [good for _, good in shown])
+    return compare(judged(labels, before, after), read), own_map
 
 
-async def scores(
-    folder: Path, asked: Sequence[tuple[Context, str]], maps: Mapping[str, Calibration] = MappingProxyType({})
-) -> list[float | None]:
-    """By a process of its own, as it would be served, which is gone when this returns. Raises UnfitWeights."""
+def judged(labels: Sequence[Label], before: Sequence[float], after: Sequence[float]) -> list[Judged]:
+    said = zip(labels, before, after, strict=True)
+    return [Judged(name(label.customer), label.good, one, other) for label, one, other in said]
+
+
+def crosswise(labels: Sequence[Label], said: Sequence[float]) -> list[float]:
+    """The scores, each read through the map fitted to the customers of the other half."""
+    halves, logits = [half(label.customer) for label in labels], [logit(score) for score in said]
+    fits = []
+    for other in (1, 0):
+        heard = [at for at in range(len(labels)) if halves[at] == other]
+        fits.append(fit_shrunk([logits[at] for at in heard], [labels[at].good for at in heard]))
+    return [fits[own].probability(x) for own, x in zip(halves, logits, strict=True)]
+
+
+def known(said: Sequence[float | None]) -> list[float]:
+    """Raises NotScored when one is missing."""
+    found = [score for score in said if score is not None]
+    if len(found) < len(said):
+        raise NotScored
+    return found
+
+
+async def scores(folder: Path, asked: Sequence[tuple[Context, str]]) -> list[float | None]:
+    """By a process of its own, which is gone when this returns; as they come, through no tenant's map.
+
+    Raises UnfitWeights, TimeoutError when the process does not come up.
+    """
     scorer, room = Scorer(folder), asyncio.Semaphore(AT_ONCE)
-    own = maps.get(scorer.version, Calibration())
 
     async def one(context: Context, answer: str) -> float | None:
         async with room:
-            found = await scorer.score(context, answer, deadline_seconds=PATIENCE)
-        return None if found is None else own.again(found)
+            return await scorer.score(context, answer, deadline_seconds=PATIENCE)
 
     try:
         await scorer.start()

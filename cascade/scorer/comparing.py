@@ -48,8 +48,11 @@ class Comparison:
         return asdict(self)
 
 
-def compare(judged: Sequence[Judged]) -> Comparison:
-    """Whether the new scorer is not worse, by more than MARGIN, in ranking and in its probabilities."""
+def compare(judged: Sequence[Judged], calibrated: Sequence[Judged] | None = None) -> Comparison:
+    """Whether the new scorer is not worse, by more than MARGIN, in ranking and in its probabilities.
+
+    `calibrated`: the same answers with the scores as they would be read; None: as they come.
+    """
     good = sum(each.good for each in judged)
     customers = min(len({each.customer for each in judged if each.good is kind}) for kind in (True, False))
     counts = {"good": good, "bad": len(judged) - good, "customers": customers}
@@ -58,7 +61,7 @@ def compare(judged: Sequence[Judged]) -> Comparison:
         found = f"{good} good and {counts['bad']} bad ones, of {customers} customers at least"
         return Comparison(**counts, refusal=f"too few labels to compare: {needed} are needed, there are {found}")
     (area_old, area_new), area_deviation = areas(judged)
-    (error_old, error_new), error_deviation = errors(judged)
+    (error_old, error_new), error_deviation = errors(calibrated or judged)
     area_least = area_new - area_old - ONE_SIDED_95 * area_deviation
     error_least = error_old - error_new - ONE_SIDED_95 * error_deviation
     return Comparison(

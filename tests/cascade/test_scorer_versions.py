@@ -15,7 +15,7 @@ from accounts.tenancy import in_tenant
 from cascade import scorer_labels, scorer_training, scorer_tuning, scorer_versions
 from cascade.models import ScorerCalibration, ScorerVersion, ShadowScore
 from cascade.scorer import manifest
-from cascade.scorer.calibration import logit
+from cascade.scorer.calibration import Calibration, logit
 from cascade.scorer.fitting import TrainingConfig
 from cascade.scorer.own_rows import part
 from cascade.scorer_training import AlreadyTraining, TooFewLabels, train_for
@@ -27,6 +27,7 @@ from tests.cast import open_shop
 
 pytestmark = pytest.mark.usefixtures("database")
 QUICK = TrainingConfig(epochs=1, window=96, pieces_a_step=2_048)
+EQUAL = scorer_versions.Comparison(40, 40, 40, 0.9, 0.9), Calibration()
 State = ScorerVersion.State
 
 
@@ -90,7 +91,7 @@ def test_a_tenants_labels_become_a_candidate_that_is_promoted_because_it_is_not_
 def test_one_that_may_be_worse_is_refused_and_the_refusal_is_on_record(shop, shipped, monkeypatch):
     judged_turns(shop, 130)
 
-    async def scored(folder, asked, maps=None):
+    async def scored(folder, asked):
         """The live one knows which answers are right; the new one does not."""
         right = [
             answer.split("W")[1].split()[0] in context.customer.records[0].external_id for context, answer in asked
@@ -102,7 +103,7 @@ def test_one_that_may_be_worse_is_refused_and_the_refusal_is_on_record(shop, shi
         )
 
     monkeypatch.setattr(scorer_versions, "scores", scored)
-    version_of(shop, shipped, "worse")
+    version_of(shop, shipped.parent / "worse", "worse")
     with pytest.raises(NotPromoted, match="rank worse"):
         scorer_versions.promote(shop.tenant_id, "worse", "alice")
     assert states(shop) == {"worse": State.CANDIDATE}
@@ -129,7 +130,7 @@ def test_versions_are_compared_by_customers_that_none_has_learnt_from(shop):
 
 
 def test_a_roll_back_goes_one_step_back_each_time_and_ends_at_the_shipped_weights(shop, shipped, monkeypatch):
-    monkeypatch.setattr(scorer_versions, "compare_folders", lambda *args: scorer_versions.Comparison(1, 1, 1, 0.5, 0.5))
+    monkeypatch.setattr(scorer_versions, "compare_folders", lambda *args: EQUAL)
     for name in ("v1", "v2", "v3"):
         version_of(shop, shipped, name)
         scorer_versions.promote(shop.tenant_id, name, "alice")
@@ -146,7 +147,7 @@ def test_what_became_live_while_two_were_compared_is_not_overwritten(shop, shipp
     def meanwhile(*args):
         with in_tenant(shop.tenant_id):
             ScorerVersion.objects.filter(id=second.id).update(state=State.LIVE)
-        return scorer_versions.Comparison(1, 1, 1, 0.5, 0.5)
+        return EQUAL
 
     monkeypatch.setattr(scorer_versions, "compare_folders", meanwhile)
     with pytest.raises(NotPromoted, match="meanwhile"):
@@ -247,11 +248,11 @@ def test_the_operators_commands_tell_what_happened(shop, shipped, monkeypatch):
         call_command("scorer", *arguments, stdout=out)
         return out.getvalue()
 
-    monkeypatch.setattr(scorer_versions, "compare_folders", lambda *args: scorer_versions.Comparison(1, 1, 1, 0.5, 0.6))
+    monkeypatch.setattr(scorer_versions, "compare_folders", lambda *args: EQUAL)
     version_of(shop, shipped, "v1")
     assert "the shipped weights  live" in said("list", "alice")
     assert "not acted on" in said("shadow", "alice", "v1")
-    assert "area 0.500 before, 0.600 now" in said("promote", "alice", "v1")
+    assert "area 0.900 before, 0.900 now" in said("promote", "alice", "v1")
     assert "promoted by" in said("list", "alice")
     assert "shipped weights" in said("rollback", "alice")
     with pytest.raises(CommandError, match="nothing to go back to"):
@@ -285,3 +286,23 @@ def test_how_far_tenants_differ_is_learnt_from_all_and_one_tenants_trouble_stops
     alone = our_shift([broken, shop.tenant_id])
     assert alone < -0.5
     assert our_shift([broken, *steady, shop.tenant_id]) == pytest.approx(0, abs=0.05)
+
+
+def test_a_better_version_that_promises_too_little_is_promoted_and_read_higher_from_then_on(shop, shipped, monkeypatch):
+    judged_turns(shop, 200)
+
+    async def scored(folder, asked):
+        right = [
+            answer.split("W")[1].split()[0] in context.customer.records[0].external_id for context, answer in asked
+        ]
+        old = {True: 0.8, False: 0.3} if folder == shipped else {True: 0.5, False: 0.1}
+        seldom = 5 if folder == shipped else 50  # mistakes
+        return [old[good] if n % seldom else old[not good] for n, good in enumerate(right)]
+
+    monkeypatch.setattr(scorer_versions, "scores", scored)
+    version_of(shop, shipped.parent / "own", "own")
+    found = scorer_versions.promote(shop.tenant_id, "own", "alice")
+    assert found.error_new < found.error_old
+    with in_tenant(shop.tenant_id):
+        own_map = scorer_tuning.scoring().maps["own"]
+    assert own_map.again(0.5) > 0.7

@@ -7,16 +7,19 @@ import io
 import pytest
 from asgiref.sync import async_to_sync
 from django.core.management import call_command
+from django.db import connections
 from procrastinate.contrib.django import app
 from procrastinate.contrib.django.models import ProcrastinateJob
 
 from accounts.tenancy import in_tenant
 from cascade import scorer_training, scorer_versions
 from cascade.models import ScorerVersion
+from cascade.scorer.calibration import Calibration
 from chatbackend import tasks
 from tests.cast import open_shop
 
 pytestmark = pytest.mark.usefixtures("database")
+EQUAL = scorer_versions.Comparison(40, 40, 40, 0.9, 0.9), Calibration()
 
 
 def work() -> dict[str, str]:
@@ -44,7 +47,7 @@ def test_what_commands_defer_by_name_is_known_to_the_worker():
 def test_a_promotion_is_done_in_the_background_under_the_name_of_who_asked(monkeypatch):
     shop = open_shop("alice", "http://127.0.0.1:1")
     candidate(shop)
-    monkeypatch.setattr(scorer_versions, "compare_folders", lambda *args: scorer_versions.Comparison(1, 1, 1, 0.5, 0.6))
+    monkeypatch.setattr(scorer_versions, "compare_folders", lambda *args: EQUAL)
     call_command("scorer", "promote", "alice", "v1", "--background", stdout=io.StringIO())
     assert work() == {"promote_scorer": "succeeded"}
     with in_tenant(shop.tenant_id):
@@ -80,6 +83,14 @@ def test_each_night_old_contexts_go_and_maps_are_fitted(monkeypatch):
     monkeypatch.setattr(scorer_training, "calibrate", fitted.append)
     tasks.calibrate_scorers(0)
     assert fitted == [[shop.tenant_id]]
+
+
+def test_a_training_whose_worker_died_is_begun_again():
+    tasks.train_scorer.defer(arguments=["--tenant=nobody"])
+    with connections["owner"].cursor() as cursor:  # taken by a worker that is no more
+        cursor.execute("UPDATE procrastinate_jobs SET status = 'doing'")
+    tasks.resume_training.defer(timestamp=0)
+    assert work()["train_scorer"] == "failed"  # it was tried, and there is no such tenant
 
 
 def test_a_training_runs_in_a_process_of_its_own_and_fails_aloud():
