@@ -11,7 +11,7 @@ from uuid import UUID
 
 from django.conf import settings
 
-from cascade.models import Feedback, Message, ScorerCalibration, ScorerVersion
+from cascade.models import Feedback, Message, ScorerCalibration, ScorerVersion, Turn
 from cascade.scorer.calibration import Calibration
 from cascade.scorer.pool import Scoring
 from cascade.strictness import Expectation, Ratings
@@ -32,7 +32,11 @@ def scoring() -> Scoring:
 
 def ratings(customer_id: UUID) -> Ratings:
     """Inside `in_tenant`: what the customer said lately of answers that were accepted for them."""
-    said = Feedback.objects.filter(message__conversation__customer=customer_id, message__role=Message.Role.ASSISTANT)
+    said = Feedback.objects.filter(
+        message__conversation__customer=customer_id,
+        message__role=Message.Role.ASSISTANT,
+        message__turn__state=Turn.State.ANSWERED,
+    )
     latest = list(said.order_by("-created_at").values_list("rating", flat=True)[:LATEST_RATINGS])
     return Ratings(good=latest.count(1), bad=latest.count(-1))
 

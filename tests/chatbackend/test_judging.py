@@ -10,11 +10,12 @@ from uuid_utils.compat import uuid7
 
 from accounts.tenancy import in_db, in_tenant
 from cascade import scorer_labels
-from cascade.models import Conversation, ModelCall, ScorerVersion, TurnContext
+from cascade.models import Conversation, Feedback, Message, ModelCall, ScorerVersion, TurnContext
 from cascade.providers import OpenAIProvider
 from cascade.runner import Engine
 from cascade.scorer.pool import Judge, Pool
 from cascade.scorer.rows import CONTEXT
+from cascade.scorer_tuning import ratings
 from cascade.strictness import Expectation, Ratings, stricter, strictness
 from chatbackend import chat
 from chatbackend.protocol import Send
@@ -75,6 +76,21 @@ async def test_a_disappointed_customer_has_stricter_thresholds_and_the_story_say
     assert [(call.threshold, call.outcome) for call in calls] == [(raised, "rejected")] * 2
     assert calls[0].turn.state == "handed_over"
     assert "times the chatbot's" in calls[0].turn.context_report["stricter_for_this_customer"]
+
+
+def test_who_dislikes_a_hand_over_or_a_persons_words_is_not_treated_more_strictly():
+    shop = open_shop("alice", "http://127.0.0.1:1")
+    caller = shop.caller()
+    with in_tenant(shop.tenant_id):
+        own = {"tenant_id": shop.tenant_id}
+        talk = Conversation.objects.create(**own, chatbot_id=shop.chatbot_id, customer_id=caller.customer_id)
+        told = judged_turn(talk, 1, False, 1, state="handed_over").messages.get(role="assistant")
+        said = Message.objects.create(**own, conversation=talk, role="staff", text="No.", seq=3)
+        for message in (told, said):
+            Feedback.objects.create(**own, message=message, rating=-1)
+        assert ratings(caller.customer_id) == Ratings()
+        judged_turn(talk, 1, False, 5)
+        assert ratings(caller.customer_id) == Ratings(good=0, bad=1)
 
 
 async def test_what_an_answer_was_judged_by_is_kept_with_the_turn(models):
