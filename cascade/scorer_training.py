@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import json
 import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -27,6 +28,7 @@ from cascade.models import ScorerCalibration, ScorerVersion
 from cascade.scorer import manifest, own_rows
 from cascade.scorer.calibration import TENANTS_DIFFER, Spread, fit_shrunk, logit, spread_of
 from cascade.scorer.own_rows import Label, part
+from cascade.scorer.rows import fingerprint
 from cascade.scorer_tuning import folder_of, scoring
 from cascade.strictness import Ratings, expectation
 
@@ -70,9 +72,9 @@ def train_for(
 
     with _alone(tenant_id) as folder:
         rows, weights = folder / "rows.jsonl", folder / "weights"
-        learnt_from = _prepare(tenant_id, folder, rows, config.seed, say)
         begin = start or _live_folder(tenant_id)
-        manifest.read(begin)
+        terms = {"config": asdict(config), "start": manifest.read(begin).version, "beside": fingerprint(beside)}
+        learnt_from = _prepare(tenant_id, folder, rows, terms, say)
         try:
             written = train([rows, *beside], begin, weights, config, say=say, progress=progress)
         except Exception:
@@ -104,17 +106,22 @@ def counted(labels: Sequence[Label]) -> dict[str, int]:
     return dict(Counter(label.kind for label in labels))
 
 
-def _prepare(tenant_id: UUID, folder: Path, rows: Path, seed: int, say: Callable[[str], None]) -> dict[str, Any]:
-    """The rows on disk, as they were when an unfinished run began or new ones; how many of which kind."""
+def _prepare(
+    tenant_id: UUID, folder: Path, rows: Path, terms: dict[str, Any], say: Callable[[str], None]
+) -> dict[str, Any]:
+    """The rows on disk, as they were when an unfinished run on the same terms began, or new ones; how many labels."""
     labels = scorer_labels.labels(tenant_id)
     learnt_from = counted(labels)
-    if rows.exists() and time.time() - rows.stat().st_mtime < RESUMED_WITHIN:
+    began, now = folder / "terms.json", json.dumps(terms, sort_keys=True)
+    recent = rows.exists() and time.time() - rows.stat().st_mtime < RESUMED_WITHIN
+    if recent and began.exists() and began.read_text() == now:
         say("going on with the rows of the run that was not finished")
         return learnt_from
     shutil.rmtree(folder / "weights", ignore_errors=True)
     say(f"making rows of {len(labels)} labels")
     unfinished = rows.with_suffix(".unfinished")
-    own_rows.write(own_rows.rows(labels, seed), unfinished)
+    own_rows.write(own_rows.rows(labels, terms["config"]["seed"]), unfinished)
+    began.write_text(now)
     unfinished.rename(rows)
     return learnt_from
 

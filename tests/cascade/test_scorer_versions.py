@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -203,6 +204,13 @@ def test_a_killed_run_goes_on_with_the_rows_it_began_with(shop, monkeypatch):
         assert paths[0].read_text() == began_with
         raise ValueError("it fails for good")
 
+    monkeypatch.setattr("cascade.scorer.training.train", die)
+    with pytest.raises(Killed):  # on other terms, what was begun does not fit
+        train_for(shop.tenant_id, replace(QUICK, epochs=2), say=said.append)
+    assert said == ["making rows of 220 labels"]
+    with pytest.raises(Killed):
+        train_for(shop.tenant_id, QUICK, say=said.append)
+    assert len(said) == 2
     monkeypatch.setattr("cascade.scorer.training.train", remember)
     judged = Counter(json.loads(line)["label"] for line in began_with.splitlines())
     assert judged["bad"] > judged["good"] > 100
