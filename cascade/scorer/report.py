@@ -1,8 +1,7 @@
 """What a training run gives people to look at: a page of Markdown and three sheets of plots, one panel a slice.
 
-The page is for those who decide whether weights are good enough: how well they rank, beside themselves with the
-customer blanked; whether their scores are probabilities; where good and bad answers lie. The same rows and scores give
-the same bytes. What programs read of a run is in its manifest; scoring the rows is left to the caller.
+For those who decide whether weights are good enough; programs read the manifest. The same rows and scores give the
+same bytes. Scoring the rows is left to the caller.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -49,19 +48,26 @@ class Panel:
         """The scores of the good and those of the bad rows."""
         return scores[self.good], scores[~self.good]
 
+    def area(self, scores: np.ndarray) -> float:
+        good, bad = self.sides(scores)
+        return area(good.tolist(), bad.tolist())
+
     @property
     def error(self) -> float:
-        """Expected calibration error over the bins of `reliability`."""
         return expected_error(self.scores.tolist(), self.good.tolist(), bins_for(len(self.good)))
+
+
+Panels = Mapping[str, Panel | None]
+Ranges = Mapping[str, tuple[float, float] | None]
 
 
 def write(
     folder: Path, rows: Sequence[Row], scores: Sequence[float], blind: Sequence[float], manifest: Manifest
 ) -> Path:
-    """Write `folder`/report: REPORT.md, roc.svg, reliability.svg, histograms.svg. Returns the page's path.
+    """Write REPORT.md, roc.svg, reliability.svg and histograms.svg into `folder`/report. Returns the page's path.
 
-    `scores` and `blind` are the calibrated probabilities of `rows`, the second with the customer blanked. A slice that
-    lacks good or bad rows is said to. Raises ValueError when they are not one for each row or not all in [0, 1].
+    `rows` neither trained nor calibrated; `scores` are their served probabilities, `blind` those with the customer
+    blanked. Raises ValueError when they are not one for each row or not all in [0, 1].
     """
     for each in (scores, blind):
         if len(each) != len(rows) or not all(0 <= score <= 1 for score in each):
@@ -72,12 +78,11 @@ def write(
     _sheet(report / "roc.svg", panels, _draw_roc, "bad answers accepted (share)", "good answers accepted (share)")
     _sheet(report / "reliability.svg", panels, _draw_reliability, "score (mean of a bin)", "good answers (share)")
     _sheet(report / "histograms.svg", panels, _draw_histogram, "score", "answers")
-    page = report / "REPORT.md"
     customers = len({row.user_id for row in rows})
     opening = f"{len(rows)} labelled answers of {customers} customers, none of which trained or calibrated it."
-    ranges = (intervals(rows, scores), intervals(rows, blind))
-    page.write_text(_page(opening, panels, ranges, manifest), encoding="utf-8")
-    return page
+    page = _page(opening, panels, (intervals(rows, scores), intervals(rows, blind)), manifest)
+    (report / "REPORT.md").write_text(page, encoding="utf-8")
+    return report / "REPORT.md"
 
 
 def _panel(rows: Sequence[Row], scores: Sequence[float], blind: Sequence[float], name: str) -> Panel | None:
@@ -118,35 +123,32 @@ def histogram(scores: np.ndarray) -> np.ndarray:
     return np.histogram(scores, HISTOGRAM_EDGES)[0]
 
 
-def _sheet(
-    path: Path, panels: Mapping[str, Panel | None], draw: Callable[[Axes, Panel], str], across: str, up: str
-) -> None:
+def _sheet(path: Path, panels: Panels, draw: Callable[[Axes, Panel], str], across: str, up: str) -> None:
     """One SVG, a panel for each slice and the legend in the last place; `draw` returns what stands below the name."""
     import matplotlib  # here: it takes a while, and serving never draws
     from matplotlib.figure import Figure
 
     with matplotlib.rc_context({"svg.hashsalt": "scorer", "svg.fonttype": "none", "font.size": 9, "axes.titlesize": 9}):
-        figure = Figure(figsize=(12, 7.4), layout="constrained")
+        figure = Figure(figsize=(12, 7), layout="constrained")
         places = list(figure.subplots(2, len(panels) // 2 + 1, sharey=True).flat)
         for place, (name, panel) in zip(places, panels.items(), strict=False):
             told = draw(place, panel) if panel else "no rows"
             place.set(title=f"{name}\n{told}", xlim=(-0.02, 1.02), xticks=(0, 0.5, 1), box_aspect=1)
         for place in places[len(panels) :]:
             place.axis("off")
-        keys = next((place.get_legend_handles_labels() for place in places if place.has_data()), ([], []))
-        places[-1].legend(*keys, loc="center", frameon=False)
+        drawn = next((place for place in places if place.has_data()), places[-1])
+        places[-1].legend(*drawn.get_legend_handles_labels(), loc="center", frameon=False)
         figure.supxlabel(across)
         figure.supylabel(up)
         figure.savefig(path, format="svg", metadata={"Date": None})
 
 
 def _draw_roc(axes: Axes, panel: Panel) -> str:
-    good, bad = panel.sides(panel.scores)
     axes.plot([0, 1], [0, 1], ":", color=GREY, linewidth=1, label="by chance")
     axes.plot(*roc(*panel.sides(panel.blind)).T, "--", color=ORANGE, label="customer blanked")
-    axes.plot(*roc(good, bad).T, color=BLUE, label="this scorer")
+    axes.plot(*roc(*panel.sides(panel.scores)).T, color=BLUE, label="this scorer")
     axes.set(ylim=(-0.02, 1.02), yticks=(0, 0.5, 1))
-    return f"AUC {area(good, bad):.4f}"
+    return f"AUC {panel.area(panel.scores):.4f}"
 
 
 def _draw_reliability(axes: Axes, panel: Panel) -> str:
@@ -159,22 +161,17 @@ def _draw_reliability(axes: Axes, panel: Panel) -> str:
 
 
 def _draw_histogram(axes: Axes, panel: Panel) -> str:
-    good, bad = panel.sides(panel.scores)
-    axes.stairs(histogram(good), HISTOGRAM_EDGES, fill=True, color=BLUE, alpha=0.45, label="good answers")
-    axes.stairs(histogram(bad), HISTOGRAM_EDGES, color=ORANGE, linewidth=1.5, label="bad answers")
+    good, bad = (histogram(side) for side in panel.sides(panel.scores))
+    axes.stairs(good, HISTOGRAM_EDGES, fill=True, color=BLUE, alpha=0.45, label="good answers")
+    axes.stairs(bad, HISTOGRAM_EDGES, color=ORANGE, linewidth=1.5, label="bad answers")
     axes.set(yscale="log", ylim=(0.7, None))  # a handful on the wrong side is what one looks for
     axes.minorticks_off()
     axes.yaxis.set_major_formatter("{x:g}")
-    return f"{len(good)} good, {len(bad)} bad"
+    return f"{good.sum()} good, {bad.sum()} bad"
 
 
-Ranges = Mapping[str, tuple[float, float] | None]
-
-
-def _page(opening: str, panels: Mapping[str, Panel | None], ranges: tuple[Ranges, Ranges], manifest: Manifest) -> str:
-    told = [
-        (name, MEANINGS.get(name, ""), *_figures(panels[name], *(each[name] for each in ranges))) for name in panels
-    ]
+def _page(opening: str, panels: Panels, ranges: Sequence[Ranges], manifest: Manifest) -> str:
+    told = {name: _figures(panel, *(each[name] for each in ranges)) for name, panel in panels.items()}
     made = {key: value for key, value in asdict(manifest).items() if key not in ("metrics", "files")}
     return "\n".join([
         f"# Scorer {manifest.version}", "", opening, "",
@@ -182,18 +179,19 @@ def _page(opening: str, panels: Mapping[str, Panel | None], ranges: tuple[Ranges
         "The AUC is the probability that a good answer outranks a bad one, ties counted half; its 95 % interval comes",
         "from drawing customers again. Blind is the same scorer with nothing known of the customer: where good and bad",
         "answers differ only in whom they are for, it should be near 0.5.", "",
-        *_table("slice", "bad answers", "rows", "AUC", "95 %", "blind AUC", "95 %", "ECE", lines=told), "",
-        _image("ROC curves, one panel a slice, the scorer solid, blind dashed; AUC", told, 3, "roc.svg"), "",
+        "| slice | bad answers | rows | AUC | 95 % | blind AUC | 95 % | ECE |", "|" + " --- |" * 8,
+        *(f"| {' | '.join((name, MEANINGS.get(name, ''), *cells))} |" for name, cells in told.items()), "",
+        _image("ROC curves, one panel a slice, the scorer solid, blind dashed; AUC", told, 1, "roc.svg"), "",
         "## Reliability", "",
         f"Bins of equal mass, at most {MOST_BINS}, of {ROWS_A_BIN} answers or more where there are as many; the ECE is",
         "their mean distance from the diagonal. Scores are calibrated for all rows together: a slice has a share of",
         "good answers of its own, and may lie off the diagonal for that alone. Intervals take answers as independent.",
-        "", _image("Share of good answers against score, one panel a slice; ECE", told, 7, "reliability.svg"), "",
+        "", _image("Share of good answers against score, one panel a slice; ECE", told, 5, "reliability.svg"), "",
         "## Scores", "",
         "How many answers score what, in twentieths, on a logarithmic scale; the less the two overlap the better.", "",
-        _image("Histograms of the scores of good and bad answers, one panel a slice", told, 2, "histograms.svg"), "",
+        _image("Histograms of the scores of good and bad answers, one panel a slice", told, 0, "histograms.svg"), "",
         "## How it was made", "",
-        *_table("what", "value", lines=_flat(made)), "",
+        "```json", json.dumps(made, indent=1, sort_keys=True, ensure_ascii=False), "```", "",
     ])  # fmt: skip
 
 
@@ -201,27 +199,11 @@ def _figures(panel: Panel | None, *ranges: tuple[float, float] | None) -> list[s
     """Rows, AUC, its interval, blind AUC, its interval, ECE."""
     if panel is None:
         return ["no rows", *["-"] * 5]
-    areas = [f"{area(*panel.sides(scores)):.4f}" for scores in (panel.scores, panel.blind)]
-    between = [f"{found[0]:.4f} to {found[1]:.4f}" if found else "-" for found in ranges]
+    seen, unseen = (f"{panel.area(scores):.4f}" for scores in (panel.scores, panel.blind))
+    between, blind_between = (f"{found[0]:.4f} to {found[1]:.4f}" if found else "-" for found in ranges)
     sides = f"{panel.good.sum()} good, {(~panel.good).sum()} bad"
-    return [sides, areas[0], between[0], areas[1], between[1], f"{panel.error:.4f}"]
+    return [sides, seen, between, unseen, blind_between, f"{panel.error:.4f}"]
 
 
-def _image(alt: str, told: Sequence[Sequence[str]], column: int, name: str) -> str:
-    return f"![{alt}: {'; '.join(f'{line[0]} {line[column]}' for line in told)}.]({name})"
-
-
-def _table(*head: str, lines: Sequence[Sequence[str]]) -> list[str]:
-    return [
-        "| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |"
-        for line in (head, ["---"] * len(head), *lines)
-    ]
-
-
-def _flat(facts: Mapping[str, Any], above: str = "") -> list[tuple[str, str]]:
-    """Nested facts as names with dots and values."""
-    found = []
-    for key, value in sorted(facts.items()):
-        told = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-        found += _flat(value, f"{above}{key}.") if isinstance(value, Mapping) else [(above + key, told)]
-    return found
+def _image(alt: str, told: Mapping[str, Sequence[str]], column: int, plot: str) -> str:
+    return f"![{alt}: {'; '.join(f'{name} {cells[column]}' for name, cells in told.items())}.]({plot})"
