@@ -2,8 +2,8 @@
 
 On one thread: one pair of 128, 256 and 512 pieces, then sixteen turns at once through the served process, text and
 tokenizer included everywhere, and what that process holds in memory. With `--data ROWS.jsonl.gz ...` also how far the
-engines' scores lie apart on labelled answers. Each figure is the best of several rounds, taken in turns, so that
-a busy machine spoils none of them alone. Ratios travel between machines; milliseconds do not.
+engines' scores lie apart on labelled answers. Each figure is the best of several rounds, taken in turns; processor
+time is told beside the clock's, since others may be busy. Ratios travel between machines; milliseconds do not.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -34,13 +34,13 @@ EVERY = 4  # of the labelled answers, each fourth
 
 
 def best_ms(calls: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """Milliseconds of each call's quickest round."""
+    """Milliseconds of processor time of each call's quickest round."""
     took: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(rounds + 1):
         for name, call in calls.items():
-            started = time.perf_counter()
+            started = time.process_time()
             call()
-            took[name].append((time.perf_counter() - started) * 1e3)
+            took[name].append((time.process_time() - started) * 1e3)
     return {name: min(times[1:]) for name, times in took.items()}
 
 
@@ -67,7 +67,7 @@ def direct() -> dict[str, object]:
 
 def one_pair(ours: engines.Engine) -> None:
     models = {**direct(), "served": ours}
-    print(f"one pair, ms   (served: {ours.name}, {ours.at_once} at once)")
+    print(f"one pair, ms of the processor   (served: {ours.name}, {ours.at_once} at once)")
     print(f"{'pieces':>8} " + " ".join(f"{name:>17}" for name in models) + "   served / faster direct")
     for length in (128, 256, 512):
         pair = [[101, *([2000] * (length - 2)), 102]]
@@ -114,36 +114,46 @@ async def sixteen(rounds: int = 5) -> None:
     scorer = Scorer(WEIGHTS)
     await scorer.start()
     asked, transformers = turns(), Transformers()
-    plain = {
-        "one by one": partial(transformers.seconds, asked, 1),
-        "in one batch": partial(transformers.seconds, asked, TURNS),
+    ways: dict[str, Callable[[], Awaitable[None]]] = {
+        "transformers fp32, one by one": partial(transformers.judge, asked, 1),
+        "transformers fp32, in one batch": partial(transformers.judge, asked, TURNS),
+        "served": partial(served, scorer, asked),
     }
-    took: dict[str, list[float]] = {name: [] for name in (*plain, "served", "alone")}
+    took: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
     for _ in range(rounds + 1):
-        for name, call in plain.items():
-            took[name].append(call())
-        took["served"].append(await served(scorer, asked))
-        took["alone"].append(sum([await served(scorer, [turn]) for turn in asked]))
-    best = {name: min(times[1:]) for name, times in took.items()}
+        for name, way in ways.items():
+            took[name].append(await timed(way, scorer))
     pieces = sorted(len(pieces) for pieces, _ in transformers.readings(asked))
-    print(
-        f"\n{TURNS} turns at once, {pieces[0]} to {pieces[-1]} pieces, {sum(pieces) / TURNS:.0f} on average; a second"
-    )
-    for name in plain:
-        times = f"   served: {best[name] / best['served']:.2f} times as many"
-        print(f"  transformers fp32, {name:<14} {TURNS / best[name]:7.1f}{times}")
-    print(f"  served                           {TURNS / best['served']:7.1f}")
-    print(f"  served, each after the other     {TURNS / best['alone']:7.1f}")
+    print(f"\n{TURNS} turns at once, {pieces[0]} to {pieces[-1]} pieces, {sum(pieces) / TURNS:.0f} on average")
+    print(f"{'':33} {'a second':>9} {'served':>8}   {'a processor second':>18} {'served':>8}")
+    best = {name: [min(times) for times in zip(*found[1:], strict=True)] for name, found in took.items()}
+    for name, (clock, processor) in best.items():
+        times = [each / ours for each, ours in zip((clock, processor), best["served"], strict=True)]
+        print(f"{name:<33} {TURNS / clock:>9.1f} {times[0]:>7.2f}x   {TURNS / processor:>18.1f} {times[1]:>7.2f}x")
     await memory(scorer, asked)
     await scorer.close()
 
 
-async def served(scorer: Scorer, asked: Sequence[tuple[Context, str]]) -> float:
-    """Seconds until all have their score."""
-    started = time.perf_counter()
+async def timed(way: Callable[[], Awaitable[None]], scorer: Scorer) -> tuple[float, float]:
+    """Seconds by the clock and of the processor, this process and the scorer's together."""
+    clock, processor = time.perf_counter(), _processor_seconds(scorer)
+    await way()
+    return time.perf_counter() - clock, _processor_seconds(scorer) - processor
+
+
+def _processor_seconds(scorer: Scorer) -> float:
+    spent = psutil.Process(_pid(scorer)).cpu_times()
+    return time.process_time() + spent.user + spent.system
+
+
+def _pid(scorer: Scorer) -> int:
+    assert scorer._child
+    return scorer._child.pid
+
+
+async def served(scorer: Scorer, asked: Sequence[tuple[Context, str]]) -> None:
     found = await asyncio.gather(*(scorer.score(*turn, deadline_seconds=60) for turn in asked))
     assert None not in found
-    return time.perf_counter() - started
 
 
 class Transformers:
@@ -157,12 +167,10 @@ class Transformers:
         budget, window = self.manifest.budget, self.manifest.window
         return [network.reading(self.tokenizer, *turn, budget, window) for turn in asked]
 
-    def seconds(self, asked: Sequence[tuple[Context, str]], at_once: int) -> float:
-        started = time.perf_counter()
+    async def judge(self, asked: Sequence[tuple[Context, str]], at_once: int) -> None:
         found = self.readings(asked)
         for at in range(0, len(found), at_once):
             head.logits(self.model, self.head, found[at : at + at_once])
-        return time.perf_counter() - started
 
     def scores(self, found: Sequence[Reading], model: object = None) -> list[float]:
         """Probabilities; `model`: another engine in place of plain transformers."""
@@ -172,10 +180,9 @@ class Transformers:
 
 async def memory(scorer: Scorer, asked: Sequence[tuple[Context, str]]) -> None:
     """After the longest texts, as many at once as are let in."""
-    long = [(context, f"{answer} " * 300) for context, answer in asked] * 4
-    await asyncio.gather(*(scorer.score(*turn, deadline_seconds=60) for turn in long))
-    assert scorer._child
-    resident = psutil.Process(scorer._child.pid).memory_info().rss
+    much = " ".join(f"Lamp {n} of ${n}.50 is here." for n in range(250))
+    await served(scorer, [(context, f"{answer} {much}") for context, answer in asked] * 4)
+    resident = psutil.Process(_pid(scorer)).memory_info().rss
     print(f"\nresident memory of the scorer's process after its largest work: {resident / 2**20:.0f} MB")
 
 

@@ -16,6 +16,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
+from cascade.scorer.legible import legible, read_whole
 from cascade.scorer.manifest import read
 from cascade.scorer.worker_protocol import READY, REPLY, Question
 from cascade.values import Context
@@ -39,7 +40,9 @@ class Scorer:
         self.weights = weights
         manifest = read(weights)
         self.version, self._abort_below = manifest.version, manifest.abort_below
-        self.counts: Counter[str] = Counter()  # scored, timed_out, overloaded, not_a_number, crashed, killed, started
+        self.counts = Counter[
+            str
+        ]()  # scored, unreadable, timed_out, overloaded, not_a_number, crashed, killed, started
         self._waiting: dict[int, asyncio.Future[float]] = {}
         self._inside = 0  # questions being answered or waiting for the child to be ready
         self._numbers = 0
@@ -72,6 +75,8 @@ class Scorer:
 
         At once where so many wait that its turn would come too late, at the deadline otherwise.
         """
+        if not (read_whole(answer) and legible(answer) and legible(context.question)):
+            return self._not_scored("unreadable")
         too_late = self._owed > 0 and (self._owed + 1) * self._pace > deadline_seconds
         if too_late or self._inside >= MOST_WAITING:
             return self._not_scored("overloaded")
@@ -84,6 +89,7 @@ class Scorer:
                 score = await self._ask(context, answer, until)
         except TimeoutError:
             if self._hangs():
+                self.counts["killed"] += 1
                 self._kill()
             return self._not_scored("timed_out")
         except (ConnectionError, RuntimeError):
@@ -193,7 +199,6 @@ class Scorer:
     def _kill(self) -> None:
         self._ready.clear()
         if self._child and self._child.returncode is None:
-            self.counts["killed"] += 1
             self._child.kill()
 
     async def _bury(self) -> None:

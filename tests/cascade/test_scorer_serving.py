@@ -46,6 +46,16 @@ def live(weights):
         runner.run(scorer.close())
 
 
+@pytest.fixture(scope="module")
+def shipped():
+    """The shipped weights, started, and the loop they live in."""
+    with asyncio.Runner() as runner:
+        scorer = Scorer(SHIPPED)
+        runner.run(scorer.start())
+        yield scorer, runner.run
+        runner.run(scorer.close())
+
+
 def test_a_served_score_is_that_of_the_weights(weights, live):
     scorer, run = live
     manifest = read(weights)
@@ -65,6 +75,7 @@ def test_a_served_score_is_that_of_the_weights(weights, live):
 def test_many_at_once_are_all_answered_and_too_many_are_not_scored(live):
     scorer, run = live
     before = scorer.counts["scored"]
+    scorer.counts["overloaded"] = 0
 
     async def flood():
         many = range(serving.MOST_WAITING + 5)
@@ -74,11 +85,60 @@ def test_many_at_once_are_all_answered_and_too_many_are_not_scored(live):
     assert scorer.counts["scored"] - before == serving.MOST_WAITING
 
 
-def test_poison_does_not_stop_the_next_one(live):
-    scorer, run = live
-    for poison in ("x" * 65_536, "\ud800\udfff" * 400, "7" * 10_000, "\x00" * 9_000, ""):
-        run(scorer.score(asks(ANNA, poison), poison, deadline_seconds=PATIENT))
+POISON = [
+    *(sign * 65_536 for sign in ("x", "[", "\n", "\u202e", "1/1 ")),
+    "\ud800\udfff" * 400,
+    "7" * 10_000,
+    "\x00" * 9_000,
+    "Your order is on its way. " * 100,
+]
+
+
+@pytest.mark.parametrize("poison", POISON, ids=lambda poison: repr(poison[:4]))
+def test_poison_is_rejected_and_does_not_stop_the_next_one(shipped, poison):
+    scorer, run = shipped
+    before = scorer.counts["unreadable"]
+    for context, answer in ((CONTEXT, poison), (asks(ANNA, poison), poison), (asks(ANNA, poison), "Hello.")):
+        assert run(scorer.score(context, answer, deadline_seconds=1.0)) is None
+    assert scorer.counts["unreadable"] - before == 3
     assert run(scorer.score(CONTEXT, "Hello.", deadline_seconds=PATIENT)) is not None
+    assert scorer.counts["started"] == 1
+
+
+def test_who_would_come_too_late_is_told_at_once(live):
+    scorer, run = live
+
+    async def ask_behind_a_slow_one():
+        os.kill(scorer._child.pid, signal.SIGSTOP)
+        first = asyncio.create_task(scorer.score(CONTEXT, "Hello.", deadline_seconds=PATIENT))
+        await asyncio.sleep(0.05)
+        asked_at, scorer._pace = time.monotonic(), 1.0
+        score = await scorer.score(CONTEXT, "Hello.", deadline_seconds=1.5)
+        took = time.monotonic() - asked_at
+        os.kill(scorer._child.pid, signal.SIGCONT)
+        return score, took, await first
+
+    before = scorer.counts["overloaded"]
+    score, took, first = run(ask_behind_a_slow_one())
+    assert (score, scorer.counts["overloaded"] - before) == (None, 1)
+    assert took < 1
+    assert first is not None
+
+
+def test_those_whose_time_is_up_do_not_hold_the_others_up(live):
+    scorer, run = live
+
+    async def ask_late():
+        os.kill(scorer._child.pid, signal.SIGSTOP)
+        late = [scorer.score(CONTEXT, f"No. {n}", deadline_seconds=0.1) for n in range(20)]
+        assert await asyncio.gather(*late) == [None] * 20
+        os.kill(scorer._child.pid, signal.SIGCONT)
+        found = await scorer.score(CONTEXT, "Hello.", deadline_seconds=PATIENT)
+        return found, scorer._owed
+
+    found, owed = run(ask_late())
+    assert found is not None
+    assert owed == 0
     assert scorer.counts["started"] == 1
 
 
@@ -124,6 +184,26 @@ def test_a_crash_or_a_hang_is_a_reject_in_time_and_a_fresh_start(weights):
     counts = asyncio.run(struck())
     assert counts["started"] == 3
     assert counts["crashed"] >= 2
+
+
+def test_a_process_that_never_gets_ready_is_started_again(weights, tmp_path, monkeypatch):
+    slow = tmp_path / "python"
+    slow.write_text("#!/bin/sh\nexec sleep 60\n")
+    slow.chmod(0o755)
+    monkeypatch.setattr(serving, "START_SECONDS", 0.2)
+    monkeypatch.setattr(serving.sys, "executable", str(slow))
+
+    async def ask():
+        scorer = Scorer(weights)
+        assert await scorer.score(CONTEXT, "Hello.", deadline_seconds=1.0) is None
+        monkeypatch.undo()
+        score = await scorer.score(CONTEXT, "Hello.", deadline_seconds=PATIENT)
+        await scorer.close()
+        return score, scorer.counts
+
+    score, counts = asyncio.run(ask())
+    assert score is not None
+    assert (counts["killed"], counts["started"]) == (1, 2)
 
 
 def test_not_a_number_is_a_reject(tmp_path):
@@ -223,15 +303,13 @@ def test_importing_the_engines_reports_nothing_to_anybody():
     assert subprocess.run([sys.executable, "-c", code], check=False, cwd=serving.ROOT).returncode == 0
 
 
-def test_the_process_stays_small_whatever_it_is_asked():
-    async def most():
-        scorer = Scorer(SHIPPED)
-        await scorer.start()
-        long = [(context, f"{answer} " * 200) for context, answer in every_answer_to_every_customer()[:32]]
-        for asked in (long, [(asks(ANNA, "7" * 65_536), "x" * 65_536)] * 4):
-            await asyncio.gather(*(scorer.score(*each, deadline_seconds=PATIENT) for each in asked))
-        resident = psutil.Process(scorer._child.pid).memory_info().rss
-        await scorer.close()
-        return resident
+def test_the_process_stays_small_whatever_it_is_asked(shipped):
+    scorer, run = shipped
 
-    assert asyncio.run(most()) < 700 * MEGABYTE
+    async def most():
+        much = " ".join(f"Order T-{n} of ${n}.50 is here." for n in range(1000, 1220))
+        long = [(context, f"{answer} {much}") for context, answer in every_answer_to_every_customer()[:32]]
+        assert None not in await asyncio.gather(*(scorer.score(*each, deadline_seconds=PATIENT) for each in long))
+        return psutil.Process(scorer._child.pid).memory_info().rss
+
+    assert run(most()) < 700 * MEGABYTE
