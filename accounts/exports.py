@@ -20,6 +20,8 @@ from uuid import UUID
 
 from django.db import connection
 
+from accounts import focus
+from accounts.models import Tenant
 from accounts.money import Money
 from accounts.tenancy import in_tenant, set_for_transaction
 
@@ -98,7 +100,7 @@ def export(tenant_id: UUID, selection: Selection, form: str, out: BinaryIO) -> M
     if form not in FORMATS:
         raise ValueError(f"there is no format {form}: {', '.join(FORMATS)}")
     told = _Told(out)
-    writer, rows, sums = FORMATS[form](told), 0, [0] * len(AMOUNTS)
+    writer, rows, sums = FORMATS[form](told, tenant_id), 0, [0] * len(AMOUNTS)
     for batch in entries(tenant_id, selection):
         writer.write(batch)
         rows += len(batch)
@@ -110,7 +112,7 @@ def export(tenant_id: UUID, selection: Selection, form: str, out: BinaryIO) -> M
         f"{selection.first:%Y-%m}",
         f"{selection.last:%Y-%m}",
         selection.equal,
-        COLUMNS,
+        _Focus.columns if form == "focus-1.0" else COLUMNS,
         rows,
         {name: str(Money(micros)) for name, micros in zip(AMOUNTS, sums, strict=True)},
         told.bytes,
@@ -164,9 +166,11 @@ class _Told(io.RawIOBase):
 
 
 class _Csv:
-    def __init__(self, out: _Told) -> None:
+    columns = COLUMNS
+
+    def __init__(self, out: _Told, tenant_id: UUID) -> None:
         self._out = out
-        self._write([COLUMNS])
+        self._write([self.columns])
 
     def write(self, rows: Rows) -> None:
         free = [COLUMNS.index(name) for name in FREE]
@@ -187,8 +191,28 @@ def _cells(row: tuple[Any, ...], free: Iterable[int]) -> list[Any]:
     return cells
 
 
+class _Focus(_Csv):
+    """FOCUS 1.0, as CSV. Its texts are neutralised as those of the ledger itself."""
+
+    columns = (*focus.COLUMNS, *focus.SYNONYMS)
+
+    def __init__(self, out: _Told, tenant_id: UUID) -> None:
+        super().__init__(out, tenant_id)
+        with in_tenant(tenant_id):
+            tenant = Tenant.objects.get(id=tenant_id)
+        self._account = focus.BillingAccount(str(tenant.id), tenant.name, tenant.time_zone)
+
+    def write(self, rows: Rows) -> None:
+        entries = (dict(zip(COLUMNS, row, strict=True)) for row in rows)
+        self._write(map(self._cells, (focus.row(entry, self._account) for entry in entries)))
+
+    def _cells(self, row: dict[str, str]) -> list[str]:
+        free = ("BillingAccountName", "ChargeDescription", "PublisherName", "Publisher", "SkuId", "SkuPriceId")
+        return list((row | {name: neutralised(row[name]) for name in free}).values())
+
+
 class _JsonLines:
-    def __init__(self, out: _Told) -> None:
+    def __init__(self, out: _Told, tenant_id: UUID) -> None:
         self._out = out
 
     def write(self, rows: Rows) -> None:
@@ -210,7 +234,7 @@ def _dollars(micros: int) -> str:
 class _Parquet:
     """Amounts are decimal128(19, 6): exact to the micro-dollar."""
 
-    def __init__(self, out: _Told) -> None:
+    def __init__(self, out: _Told, tenant_id: UUID) -> None:
         import pyarrow  # 0.2 s and 60 MB, only where Parquet is wanted
         from pyarrow import parquet
 
@@ -237,4 +261,9 @@ class _Parquet:
         self._writer.close()
 
 
-FORMATS: dict[str, Callable[[_Told], Writer]] = {"csv": _Csv, "jsonl": _JsonLines, "parquet": _Parquet}
+FORMATS: dict[str, Callable[[_Told, UUID], Writer]] = {
+    "csv": _Csv,
+    "jsonl": _JsonLines,
+    "parquet": _Parquet,
+    "focus-1.0": _Focus,
+}

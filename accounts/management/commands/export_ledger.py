@@ -19,7 +19,8 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("slug")
-        parser.add_argument("file", type=Path, help=f"Its ending says the format: {', '.join(FORMATS)}.")
+        parser.add_argument("file", type=Path, help="Its ending says the format, unless --format does.")
+        parser.add_argument("--format", choices=FORMATS)
         parser.add_argument("--first", required=True, help="The first month: 2026-10")
         parser.add_argument("--last", help="The last month; without it: the first.")
         parser.add_argument("--where", action="append", default=[], help="column=value, several times.")
@@ -29,8 +30,9 @@ class Command(BaseCommand):
             equal = dict(condition.split("=", 1) for condition in where)
             selection = Selection(_month(first), _month(options["last"] or first), equal)
             unfinished = file.with_name(f"{file.name}.unfinished")
+            form = options.get("format") or file.suffix.removeprefix(".")
             with unfinished.open("wb") as out:
-                manifest = export(find_tenant(slug).id, selection, file.suffix.removeprefix("."), out)
+                manifest = export(find_tenant(slug).id, selection, form, out)
         except (UnknownTenant, ValueError) as error:
             raise CommandError(str(error)) from None
         unfinished.rename(file)
