@@ -128,7 +128,8 @@ def _sheet(path: Path, panels: Panels, draw: Callable[[Axes, Panel], str], acros
     import matplotlib  # here: it takes a while, and serving never draws
     from matplotlib.figure import Figure
 
-    with matplotlib.rc_context({"svg.hashsalt": "scorer", "svg.fonttype": "none", "font.size": 9, "axes.titlesize": 9}):
+    look = {"font.size": 9, "axes.titlesize": 9, "path.simplify_threshold": 0.5}  # half a point: long curves stay small
+    with matplotlib.rc_context({"svg.hashsalt": "scorer", "svg.fonttype": "none", **look}):
         figure = Figure(figsize=(12, 7), layout="constrained")
         places = list(figure.subplots(2, len(panels) // 2 + 1, sharey=True).flat)
         for place, (name, panel) in zip(places, panels.items(), strict=False):
