@@ -166,7 +166,7 @@ class _Told(io.RawIOBase):
 
 
 class _Csv:
-    columns = COLUMNS
+    columns: tuple[str, ...] = COLUMNS
 
     def __init__(self, out: _Told, tenant_id: UUID) -> None:
         self._out = out
