@@ -123,7 +123,7 @@ async def sixteen(rounds: int = 5) -> None:
     for _ in range(rounds + 1):
         for name, way in ways.items():
             took[name].append(await timed(way, scorer))
-    pieces = sorted(len(pieces) for pieces, _ in transformers.readings(asked))
+    pieces = sorted(len(reading[0]) for reading in transformers.readings(asked))
     print(f"\n{TURNS} turns at once, {pieces[0]} to {pieces[-1]} pieces, {sum(pieces) / TURNS:.0f} on average")
     print(f"{'':33} {'a second':>9} {'served':>8}   {'a processor second':>18} {'served':>8}")
     best = {name: [min(times) for times in zip(*found[1:], strict=True)] for name, found in took.items()}
