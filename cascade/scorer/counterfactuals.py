@@ -1,15 +1,18 @@
-"""Wrong answers made from right ones: one fact swapped with the same field of the customer's own other record.
+"""Wrong answers made from right ones, in the two ways that quote nothing foreign.
 
-Such an answer quotes nothing foreign, so only reading *which* record it speaks of tells that it is wrong.
+Swapped: one fact is replaced by the same field of the customer's own other record, so that only reading *which* record
+is spoken of tells. Beside the point: a right answer, of the same customer where there is one, to another question.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Iterator
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
-from cascade.scorer.alignment import Fact, Index, align
+from cascade.scorer.alignment import STOP_WORDS, Fact, Index, align
 from cascade.scorer.lexing import clean, lex
 from cascade.scorer.records import PROFILE, Field, folders
 from cascade.scorer.rows import Row
@@ -29,22 +32,24 @@ def _swaps(row: Row, chance: random.Random, each: int) -> Iterator[Row]:
     answer = clean(row.answer)
     lexemes = lex(row.answer, row.context.now)
     types = {folder.record: folder.type for folder in known}
-    choices = []
-    for fact in align(lexemes, index, set(), set()):
-        for rival in _rivals(fact, index, types):
-            choices.append((fact, rival))
+    facts = align(lexemes, index, set(), set())
+    choices = [(f, rival) for f in facts if _is_pinned(f, facts) for rival in _rivals(f, index, types)]
     chance.shuffle(choices)
     for number, (fact, rival) in enumerate(choices[:each]):
         start, end = lexemes[fact.start].span[0], lexemes[fact.end - 1].span[1]
+        if answer.count(answer[start:end]) > 1:
+            continue
         written = ("#" if answer[start] == "#" and rival.raw[0] != "#" else "") + rival.raw
-        swapped = _everywhere(answer, answer[start:end], written)
+        swapped = answer.replace(answer[start:end], written.replace("_", " "))
         yield replace(
             row, id=f"{row.id}/own{number}", good=False, negative_type="fact_corrupted", own_record=True, answer=swapped
         )
 
 
-def _everywhere(text: str, old: str, new: str) -> str:
-    return text.replace(old, new.replace("_", " "))
+def _is_pinned(fact: Fact, facts: Sequence[Fact]) -> bool:
+    """Whether another fact of the answer stands in the very same record alone: the two cannot part unnoticed."""
+    holders = {f.record for f in fact.fields}
+    return any(other is not fact and {f.record for f in other.fields} == holders for other in facts)
 
 
 def _rivals(fact: Fact, index: Index, types: dict[int, str]) -> list[Field]:
@@ -68,6 +73,39 @@ def _rivals(fact: Fact, index: Index, types: dict[int, str]) -> list[Field]:
         and _telling(other)
         and not {x.value for x in other.lexemes} <= own
     ][:8]
+
+
+def beside_the_point(rows: Sequence[Row], seed: int) -> Iterator[Row]:
+    """Every good row's question with answers of other conversations on other subjects: one of the same customer's,
+    one of anybody's, where they are found."""
+    good = [row for row in rows if row.good]
+    topics = {row.id: _words(row.context.question) | _words(row.answer) for row in good}
+    by_user: dict[str, list[Row]] = defaultdict(list)
+    by_source: dict[str, list[Row]] = defaultdict(list)
+    for row in good:
+        by_user[row.user_id].append(row)
+        by_source[row.source].append(row)
+    for row in good:
+        chance = random.Random(f"{seed}/beside/{row.id}")  # noqa: S311
+        own, others = by_user[row.user_id], by_source[row.source]
+        for number, pool in enumerate((own, others)):
+            tried = chance.sample(pool, min(len(pool), 6))
+            donor = next((other for other in tried if _elsewhere(row, other, topics)), None)
+            if donor:
+                yield replace(
+                    row, id=f"{row.id}/beside{number}", good=False, negative_type="off_topic", needs=None,
+                    answer=donor.answer,
+                )  # fmt: skip
+
+
+def _elsewhere(row: Row, other: Row, topics: dict[str, set[str]]) -> bool:
+    """Whether two rows are of different conversations and share next to no word of content."""
+    shared = topics[row.id] & topics[other.id]
+    return row.conversation_id != other.conversation_id and 8 * len(shared) <= len(topics[row.id] | topics[other.id])
+
+
+def _words(text: str) -> set[str]:
+    return {word for word in re.findall(r"[a-z]{3,}", text.lower()) if word not in STOP_WORDS}
 
 
 def _telling(field: Field) -> bool:

@@ -61,9 +61,12 @@ def scores(folder: Path, rows: Sequence[Row], *, blind: bool = False) -> list[fl
 
 def evaluate(folder: Path, rows: Sequence[Row], *, blind: bool = False) -> Evaluation:
     """The whole table. Raises UnfitWeights, ValueError when there is no row."""
+    return measured(rows, scores(folder, rows, blind=blind), read(folder).version)
+
+
+def measured(rows: Sequence[Row], found: Sequence[float], version: str) -> Evaluation:
+    """The table of rows that are scored already. Raises ValueError when there is no row."""
     if not rows:
         raise ValueError("there is no row to evaluate")
-    found = scores(folder, rows, blind=blind)
-    version = read(folder).version
     error = expected_error(found, [row.good for row in rows])
     return Evaluation(len(rows), areas(rows, found), intervals(rows, found), error, version)

@@ -34,14 +34,17 @@ class TrainingConfig:
     weight_decay: float = 0.01
     pieces_a_step: int = 2_048
     pair_weight: float = 1.0  # of the loss over pairs of a group, beside that over single answers
-    own_record_each: int = 1  # swapped copies of a good row; 0: none
+    rounds: int = 600  # trees
+    added_rounds: int = 100  # trees on top of those of an earlier scorer
+    swap_weight: float = 0.1  # of a made row, beside that of the row it was made from: facts swapped,
+    beside_weight: float = 0.03  # and beside the point
     seed: int = 7
     threads: int = 1
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    pieces: list[int]
+    pieces: Sequence[int]
     target: float  # 1: good
     group: str  # a good answer and the bad ones made from it
 

@@ -9,7 +9,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -43,12 +43,18 @@ def encode(tokenizer: Tokenizer, text: str, window: int) -> list[int]:
     return ids if len(ids) <= window else [*ids[: window - 1], ids[-1]]
 
 
-def reading(
-    tokenizer: Tokenizer, context: Context, answer: str, budget: int, window: int
-) -> tuple[list[int], list[float]]:
-    """All that the scorer goes by for one answer: its word pieces and its evidence."""
-    text, counted = read(context, answer, budget=budget)
-    return encode(tokenizer, text, window), counted
+class Reading(NamedTuple):
+    """All that the scorer goes by for one answer."""
+
+    pieces: Sequence[int]  # for the network
+    evidence: Sequence[float]  # and these for the trees
+    terms: Sequence[str]
+
+
+def reading(tokenizer: Tokenizer, context: Context, answer: str, budget: int, window: int) -> Reading:
+    """`budget`, `window`: word pieces, of the text as estimated and as counted."""
+    text, evidence, terms = read(context, answer, budget=budget)
+    return Reading(encode(tokenizer, text, window), evidence, terms)
 
 
 def batch_of(encoded: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:

@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -128,7 +128,11 @@ def _sheet(path: Path, panels: Panels, draw: Callable[[Axes, Panel], str], acros
     import matplotlib  # here: it takes a while, and serving never draws
     from matplotlib.figure import Figure
 
-    look = {"font.size": 9, "axes.titlesize": 9, "path.simplify_threshold": 0.5}  # half a point: long curves stay small
+    look: dict[Any, Any] = {
+        "font.size": 9,
+        "axes.titlesize": 9,
+        "path.simplify_threshold": 0.5,
+    }  # long curves stay small
     with matplotlib.rc_context({"svg.hashsalt": "scorer", "svg.fonttype": "none", **look}):
         figure = Figure(figsize=(12, 7), layout="constrained")
         places = list(figure.subplots(2, len(panels) // 2 + 1, sharey=True).flat)

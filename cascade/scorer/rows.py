@@ -31,6 +31,7 @@ class Row:
     id: str
     user_id: str
     group_id: str
+    conversation_id: str
     split: str
     source: str
     good: bool
@@ -65,6 +66,7 @@ def row_of(columns: Mapping[str, Any]) -> Row:
         id=str(columns["id"]),
         user_id=str(columns.get("user_id") or columns["id"]),
         group_id=str(columns.get("group_id") or columns["id"]),
+        conversation_id=str(columns.get("conversation_id") or columns.get("group_id") or columns["id"]),
         split=str(columns.get("split") or ""),
         source=str(columns["id"]).split("-")[0],
         good=good,

@@ -8,9 +8,11 @@ No torch, no Django; linear in its input and safe for any string.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, date, datetime
 from functools import lru_cache
+from itertools import pairwise
+from typing import NamedTuple
 
 from cascade.scorer.alignment import STOP_WORDS, Fact, Index, align, anchors
 from cascade.scorer.evidence import KINDS as _KINDS
@@ -34,7 +36,7 @@ MARKS = {
         start=1,
     )
 }  # fmt: skip
-RENDERING = 3  # raised with every change of what is written: weights know which one they were trained on
+RENDERING = 4  # raised with every change of what is written: weights know which one they were trained on
 _LETTERS = "ABCD"
 _PLACES = {"next": {"next", "upcoming", "coming"}, "latest": {"last", "latest", "recent", "recently"}}
 _NEGATIONS = {"no", "not", "never", "none", "without", "cannot", "nothing", "neither", "nor"}
@@ -52,15 +54,23 @@ def blanked(context: Context) -> Context:
     return Context(Customer("blank"), context.question, context.now, context.history, context.summary, context.passages)
 
 
+class Rendered(NamedTuple):
+    """One answer, written out for the scorer."""
+
+    text: str  # for the network
+    evidence: list[float]  # `evidence.SIZE` numbers
+    terms: list[str]  # what is said and what is held, by name; sorted, each once
+
+
 def render(context: Context, answer: str, *, budget: int = BUDGET) -> str:
     """The scorer's text of one answer, at most about `budget` word pieces (of the MiniLM vocabulary)."""
-    return read(context, answer, budget=budget)[0]
+    return read(context, answer, budget=budget).text
 
 
-def read(context: Context, answer: str, *, budget: int = BUDGET) -> tuple[str, list[float]]:
-    """All that the scorer goes by: its text of one answer, and the evidence counted (`evidence.SIZE` numbers)."""
+def read(context: Context, answer: str, *, budget: int = BUDGET) -> Rendered:
+    """All that the scorer goes by, in one pass over answer and records."""
     rendering = _Rendering(context, answer)
-    return " ".join(rendering.parts(budget)), rendering.evidence()
+    return Rendered(" ".join(rendering.parts(budget)), rendering.evidence(), rendering.terms())
 
 
 class _Rendering:
@@ -115,6 +125,23 @@ class _Rendering:
             if fact.fields and _denied(self.answer, fact.start):
                 place.append("denied")
         return places
+
+    def terms(self) -> list[str]:
+        """Words and values by name, each once: what answer and question say, what the records at hand hold."""
+        told = [self.answer, self.question, *(turn for _, turn in self.turns[-2:])]
+        said = {f"{place}:{word}" for place, text in zip("aqhh", told, strict=False) for word in _plain_words(text)}
+        words = _plain_words(self.answer)
+        said |= {f"a:{first} {second}" for first, second in pairwise(words)}
+        return sorted(said | {term for folder in self.folders for term in self._held(folder)})
+
+    def _held(self, folder: Folder) -> Iterator[str]:
+        place = "profile" if folder.record == PROFILE else self.letters[folder.record]
+        if place not in ("profile", "A"):
+            return
+        yield from (f"{place}:{word}" for word in (folder.type, *folder.derived))
+        for field in folder.fields:
+            if not field.is_id and len(field.lexemes) <= 2:
+                yield f"{place}:{' '.join(field.keys)}={' '.join(x.value for x in field.lexemes)[:24]}"
 
     def evidence(self) -> list[float]:
         kinds = [_kind(self.answer[fact.start : fact.end]) for fact in self.facts]
@@ -313,6 +340,10 @@ def _word_of(lexeme: Lexeme) -> list[str]:
 
 def _shown(lexemes: Iterable[Lexeme]) -> list[str]:
     return [x.shown for x in lexemes]
+
+
+def _plain_words(lexemes: Iterable[Lexeme]) -> list[str]:
+    return [x.value[:24] for x in lexemes if x.kind in ("word", "name")]
 
 
 def _content_values(lexemes: Iterable[Lexeme]) -> set[str]:

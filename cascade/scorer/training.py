@@ -1,13 +1,13 @@
-"""How a scorer is trained: load, split, fit, calibrate, measure, save. Read top to bottom.
+"""How a scorer is trained: load, split, fit trees and network, weigh them, calibrate, measure, save.
 
-The loop itself is in `fitting`. Nothing of the validation rows enters the weights: one half of their customers
-calibrates, the other is reported.
+Trees and network learn from the same rows; wrong answers made from right ones teach both. Nothing of the validation
+rows enters either: one half of their customers weighs and calibrates, the other is reported. The loop that changes the
+network is in `fitting`, what the trees are in `trees`.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
@@ -17,14 +17,13 @@ from typing import Any
 import torch
 from tokenizers import Tokenizer
 
-from cascade.scorer import calibration, head, manifest
+from cascade.scorer import calibration, head, manifest, report, trees
 from cascade.scorer import model as network
-from cascade.scorer.counterfactuals import own_record_swaps
-from cascade.scorer.evaluation import evaluate, scores
+from cascade.scorer.counterfactuals import beside_the_point, own_record_swaps
+from cascade.scorer.evaluation import measured, scores
 from cascade.scorer.fitting import Example, TrainingConfig, fit
 from cascade.scorer.rows import Row, fingerprint, half, read_rows
-from cascade.scorer.text import render
-from cascade.values import Context
+from cascade.scorer.trees import Trees
 
 Say = Callable[[str], None]
 
@@ -46,14 +45,20 @@ def train(
     learnt, validation = read_rows(paths, "train"), read_rows(paths, "validation")
     if not learnt or not validation:
         raise ValueError("rows of split train and of split validation are needed")
-    own = own_record_measure(learnt)
-    learnt = with_counterfactuals(learnt, config)
     model, tokenizer = _start(start)
-    say(f"writing {len(learnt)} rows out")
-    fit(model, examples(learnt, tokenizer, config), config, checkpoint=folder / "checkpoint.pt", say=progress)
+    givers = [row for row in learnt if not kept_for_measuring(row)]
+    swaps, beside = list(own_record_swaps(givers, config.seed, each=2)), list(beside_the_point(givers, config.seed))
+    rows = [*learnt, *swaps, *beside]
+    say(f"reading {len(rows)} rows")
+    readings = [_read(tokenizer, row, config) for row in rows]
+    say("growing trees")
+    weights = [1.0] * len(learnt) + [config.swap_weight] * len(swaps) + [config.beside_weight] * len(beside)
+    grown = grow(rows, readings, weights, _trees_of(start), config)
+    told = zip(rows[: len(learnt) + len(swaps)], readings, strict=False)
+    examples = [Example(reading.pieces, float(row.good), row.group_id) for row, reading in told]
+    fit(model, examples, config, checkpoint=folder / "checkpoint.pt", say=progress)
     network.save(model, tokenizer, folder)
-    say("fitting the head")
-    head.save(fit_head(folder, learnt, config), folder)
+    head.save(head.Head(grown), folder)
     facts: dict[str, Any] = {
         "window": config.window,
         "budget": config.budget,
@@ -61,42 +66,51 @@ def train(
         "data": {"files": sorted(p.name for p in paths), "rows": len(learnt), "sha256": fingerprint(paths)},
     }
     say("calibrating and measuring")
-    written = finish(folder, validation, own, facts)
+    written = finish(folder, validation, own_record_measure(learnt), facts)
     (folder / "checkpoint.pt").unlink(missing_ok=True)
     return written
 
 
 def finish(folder: Path, validation: Sequence[Row], own: Sequence[Row], facts: dict[str, Any]) -> manifest.Manifest:
-    """Calibrate on one half of the validation customers, measure on the other, write the manifest."""
-    plain = manifest.describe(folder, calibration=calibration.Calibration(), metrics={}, **facts)
-    manifest.write(plain, folder)
+    """Weigh and calibrate on one half of the validation customers, measure on the other, write manifest and report."""
     chosen = [row for row in validation if half(row) == 0]
     reported = [row for row in validation if half(row) == 1]
-    fitted = calibration.fit([_logit(p) for p in scores(folder, chosen)], [row.good for row in chosen])
+    fitted = _weigh(folder, chosen, facts["budget"], facts["window"])
     calibrated = manifest.describe(folder, calibration=fitted, metrics={}, **facts)
     manifest.write(calibrated, folder)
+    found = scores(folder, [*reported, *chosen, *own])
+    blind = scores(folder, reported, blind=True)
+    both = len(validation)
     metrics = {
-        "reported half": _figures(folder, reported),
-        "reported half, blind": _figures(folder, reported, blind=True),
-        "all of validation": _figures(folder, validation),
-        "made own-record swaps": _figures(folder, own),
+        "reported half": _figures(reported, found[: len(reported)]),
+        "reported half, blind": _figures(reported, blind),
+        "all of validation": _figures([*reported, *chosen], found[:both]),
+        "made own-record swaps": _figures(own, found[both:]),
     }
     final = manifest.describe(folder, calibration=fitted, metrics=metrics, **facts)
     manifest.write(final, folder)
+    report.write(folder, reported, found[: len(reported)], blind, final)
     return final
 
 
-def _figures(folder: Path, rows: Sequence[Row], *, blind: bool = False) -> dict[str, Any] | None:
+def _figures(rows: Sequence[Row], found: Sequence[float]) -> dict[str, Any] | None:
     if not rows:
         return None
-    found = evaluate(folder, rows, blind=blind)
-    ranges = {name: list(between) if between else None for name, between in found.ranges.items()}
-    return {**found.as_json(), "95 %": ranges}
+    told = measured(rows, found, "")
+    ranges = {name: list(between) if between else None for name, between in told.ranges.items()}
+    return {"rows": told.rows, "auc": told.auc, "ece": told.ece, "95 %": ranges}
 
 
-def _logit(probability: float) -> float:
-    bounded = min(max(probability, 1e-9), 1 - 1e-9)
-    return math.log(bounded / (1 - bounded))
+def _weigh(folder: Path, chosen: Sequence[Row], budget: int, window: int) -> calibration.Calibration:
+    """Weights of trees and network, written into the folder; the map from their logit to a probability."""
+    model, tokenizer = network.load(folder)
+    readings = [network.reading(tokenizer, row.context, row.answer, budget, window) for row in chosen]
+    good = [row.good for row in chosen]
+    with torch.autocast("cpu", torch.bfloat16):
+        joined = head.weighed(model, head.load(folder), readings, good)
+        found = head.logits(model, joined, readings)
+    head.save(joined, folder)
+    return calibration.fit(found, good)
 
 
 def _start(folder: Path) -> tuple[Any, Tokenizer]:
@@ -105,32 +119,37 @@ def _start(folder: Path) -> tuple[Any, Tokenizer]:
     return network.from_minilm(folder)
 
 
-def fit_head(folder: Path, learnt: Sequence[Row], config: TrainingConfig) -> head.Head:
-    """The head for the encoder as it was saved, on the rows that the encoder learnt from, passages and all."""
-    model, tokenizer = network.load(folder)
-    readings = [network.reading(tokenizer, row.context, row.answer, config.budget, config.window) for row in learnt]
-    with torch.autocast("cpu", torch.bfloat16):
-        read = torch.tensor(network.logits(model, [pieces for pieces, _ in readings]))
-    return head.fit(read, torch.tensor([c for _, c in readings]), [row.good for row in learnt], config.seed)
+def _read(tokenizer: Tokenizer, row: Row, config: TrainingConfig) -> network.Reading:
+    """A training row as the scorer reads it; half of them go without passages: a tenant may have none."""
+    without = random.Random(row.id).random() < 0.5  # noqa: S311
+    context = replace(row.context, passages=()) if without else row.context
+    return network.reading(tokenizer, context, row.answer, config.budget, config.window)
 
 
-def examples(rows: Sequence[Row], tokenizer: Tokenizer, config: TrainingConfig) -> list[Example]:
-    """The rows as the network reads them."""
-    texts = (render(_as_learnt(row), row.answer, budget=config.budget) for row in rows)
-    encoded = (network.encode(tokenizer, text, config.window) for text in texts)
-    return [Example(pieces, float(row.good), row.group_id) for row, pieces in zip(rows, encoded, strict=True)]
+def _trees_of(start: Path) -> Trees | None:
+    return head.load(start).trees if (start / manifest.NAME).is_file() else None
 
 
-def _as_learnt(row: Row) -> Context:
-    """Half of the training rows go without passages: a tenant may have none."""
-    without = row.split == "train" and random.Random(row.id).random() < 0.5  # noqa: S311
-    return replace(row.context, passages=()) if without else row.context
-
-
-def with_counterfactuals(rows: Sequence[Row], config: TrainingConfig) -> list[Row]:
-    """Training rows and the swaps made from them; customers kept for measuring give none."""
-    givers = [row for row in rows if not kept_for_measuring(row)]
-    return [*rows, *own_record_swaps(givers, config.seed, each=config.own_record_each)]
+def grow(
+    rows: Sequence[Row],
+    readings: Sequence[network.Reading],
+    weights: Sequence[float],
+    before: Trees | None,
+    config: TrainingConfig,
+) -> Trees:
+    """Trees for the rows, or more of them on top of those of an earlier scorer."""
+    terms = [each.terms for each in readings]
+    return trees.fit(
+        [each.evidence for each in readings],
+        terms,
+        [row.good for row in rows],
+        before.vocabulary if before else trees.vocabulary_of(terms, [row.user_id for row in rows]),
+        weights=weights,
+        before=before,
+        rounds=config.added_rounds if before else config.rounds,
+        seed=config.seed,
+        threads=config.threads,
+    )
 
 
 def own_record_measure(rows: Sequence[Row]) -> list[Row]:

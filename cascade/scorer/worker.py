@@ -24,8 +24,8 @@ import torch
 
 from cascade.scorer import engines, head
 from cascade.scorer import model as network
-from cascade.scorer.head import Reading
 from cascade.scorer.manifest import read
+from cascade.scorer.model import Reading
 from cascade.scorer.worker_protocol import READY, REPLY, Question
 
 Read = tuple[Question, Reading | None]  # None: not scored

@@ -13,6 +13,7 @@ from cascade.scorer import head, manifest
 from cascade.scorer import model as network
 from cascade.scorer.calibration import Calibration
 from cascade.scorer.text import MARKS
+from cascade.scorer.trees import no_trees
 
 
 def small_tokenizer() -> Tokenizer:
@@ -35,9 +36,9 @@ def small_weights(folder: Path, *, poisoned: bool = False) -> Path:
     model = DistilBertForSequenceClassification(plain)
     if poisoned:
         with torch.no_grad():
-            model.classifier.bias.fill_(float("nan"))  # the head reads the network's logit
+            model.classifier.bias.fill_(float("nan"))
     network.save(model, small_tokenizer(), folder)
-    head.save(head.Head(), folder)
+    head.save(head.Head(no_trees()), folder)
     facts: dict[str, Any] = {"window": 128, "budget": 96, "config": {}, "data": {}, "metrics": {}}
     manifest.write(manifest.describe(folder, calibration=Calibration(), **facts), folder)
     return folder

@@ -1,0 +1,78 @@
+"""Trees as arrays say what LightGBM says; they know no customer by name, and go on from where earlier ones stopped."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+import torch  # noqa: F401  (before lightgbm: brings its OpenMP)
+
+import lightgbm  # isort: skip
+
+from cascade.scorer import head, trees
+from cascade.scorer.head import Head
+
+WORDS = tuple(f"a:{word}" for word in ("yes", "no", "pending", "delivered", "free"))
+
+
+def made_rows(count: int) -> tuple[list[list[float]], list[list[str]], list[bool]]:
+    """Good when "pending" is said and the first number is high, or neither."""
+    chance = random.Random(4)
+    numbers = [[chance.choice((0.0, 0.25, 1 / 3, 1.0)), chance.random()] for _ in range(count)]
+    terms = [[word for word in WORDS if chance.random() < 0.5] for _ in range(count)]
+    good = [(row[0] > 0.3) == ("a:pending" in said) for row, said in zip(numbers, terms, strict=True)]
+    return numbers, terms, good
+
+
+def grown(count: int = 400, **settings) -> trees.Trees:
+    return trees.fit(*made_rows(count), WORDS, **{"rounds": 60, "seed": 3, "threads": 1, **settings})
+
+
+def test_the_arrays_say_what_the_library_says(monkeypatch):
+    boosters = []
+    train = lightgbm.train
+    monkeypatch.setattr(lightgbm, "train", lambda *told: boosters.append(train(*told)) or boosters[-1])
+    ours = grown()
+    numbers, terms, good = made_rows(400)
+    table = np.array(
+        [[*row, *(float(word in said) for word in WORDS)] for row, said in zip(numbers, terms, strict=True)]
+    )
+    assert ours.logits(numbers, terms) == pytest.approx(boosters[0].predict(table, raw_score=True), abs=1e-5)
+    right = [(logit > 0) == label for logit, label in zip(ours.logits(numbers, terms), good, strict=True)]
+    assert np.mean(right) > 0.9
+
+
+def test_the_same_seed_grows_the_same_trees():
+    first, second = grown(), grown()
+    assert all(np.array_equal(getattr(first, name), getattr(second, name)) for name in head.ARRAYS)
+
+
+def test_what_few_customers_share_is_no_term():
+    terms = [["a:yes", f"profile:name=customer {n}"] for n in range(trees.LEAST_USERS)]
+    assert trees.vocabulary_of(terms, [f"u{n}" for n in range(trees.LEAST_USERS)]) == ("a:yes",)
+    assert trees.vocabulary_of(terms, ["u1"] * trees.LEAST_USERS) == ()
+
+
+def test_later_trees_mend_what_the_earlier_ones_get_wrong():
+    numbers, terms, good = made_rows(400)
+    turned = [not label for label in good]
+    before = grown()
+    after = trees.fit(numbers, terms, turned, (), before=before, rounds=150, seed=3, threads=1)
+    assert after.vocabulary == WORDS
+    assert np.array_equal(after.values[: len(before.values)], before.values)
+    right = [(logit > 0) == label for logit, label in zip(after.logits(numbers, terms), turned, strict=True)]
+    assert np.mean(right) > 0.9
+
+
+def test_words_that_were_never_learnt_change_nothing():
+    ours = grown()
+    assert ours.logits([[1.0, 0.5]], [["a:pending", "a:unheard of"]]) == ours.logits([[1.0, 0.5]], [["a:pending"]])
+
+
+def test_a_head_is_read_as_it_was_written(tmp_path):
+    head.save(Head(grown(), wide=0.9, deep=0.1), tmp_path)
+    found = head.load(tmp_path)
+    assert (found.wide, found.deep, found.trees.vocabulary) == (0.9, 0.1, WORDS)
+    numbers, terms, _ = made_rows(50)
+    assert found.trees.logits(numbers, terms) == grown().logits(numbers, terms)
