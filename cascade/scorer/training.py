@@ -46,8 +46,7 @@ def train(
     if not learnt or not validation:
         raise ValueError("rows of split train and of split validation are needed")
     model, tokenizer = _start(start)
-    givers = [row for row in learnt if not kept_for_measuring(row)]
-    swaps, beside = list(own_record_swaps(givers, config.seed, each=2)), list(beside_the_point(givers, config.seed))
+    swaps, beside = made_from(learnt, config)
     rows = [*learnt, *swaps, *beside]
     say(f"reading {len(rows)} rows")
     readings = [_read(tokenizer, row, config) for row in rows]
@@ -150,6 +149,12 @@ def grow(
         seed=config.seed,
         threads=config.threads,
     )
+
+
+def made_from(rows: Sequence[Row], config: TrainingConfig) -> tuple[list[Row], list[Row]]:
+    """Wrong answers made from the rows: swaps, and answers beside the point. Customers kept for measuring give none."""
+    givers = [row for row in rows if not kept_for_measuring(row)]
+    return list(own_record_swaps(givers, config.seed, each=2)), list(beside_the_point(givers, config.seed))
 
 
 def own_record_measure(rows: Sequence[Row]) -> list[Row]:
