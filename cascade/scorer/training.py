@@ -65,15 +65,16 @@ def train(
         "data": {"files": sorted(p.name for p in paths), "rows": len(learnt), "sha256": fingerprint(paths)},
     }
     say("calibrating and measuring")
-    written = finish(folder, validation, own_record_measure(learnt), facts)
+    written = finish(folder, validation, facts)
     (folder / "checkpoint.pt").unlink(missing_ok=True)
     return written
 
 
-def finish(folder: Path, validation: Sequence[Row], own: Sequence[Row], facts: dict[str, Any]) -> manifest.Manifest:
+def finish(folder: Path, validation: Sequence[Row], facts: dict[str, Any]) -> manifest.Manifest:
     """Weigh and calibrate on one half of the validation customers, measure on the other, write manifest and report."""
     chosen = [row for row in validation if half(row) == 0]
     reported = [row for row in validation if half(row) == 1]
+    own = own_record_measure(validation)
     fitted = _weigh(folder, chosen, facts["budget"], facts["window"])
     calibrated = manifest.describe(folder, calibration=fitted, metrics={}, **facts)
     manifest.write(calibrated, folder)
@@ -152,21 +153,15 @@ def grow(
 
 
 def made_from(rows: Sequence[Row], config: TrainingConfig) -> tuple[list[Row], list[Row]]:
-    """Wrong answers made from the rows: swaps, and answers beside the point. Customers kept for measuring give none."""
-    givers = [row for row in rows if not kept_for_measuring(row)]
-    return list(own_record_swaps(givers, config.seed, each=2)), list(beside_the_point(givers, config.seed))
+    """Wrong answers made from the rows: swaps, and answers beside the point."""
+    return list(own_record_swaps(rows, config.seed, each=2)), list(beside_the_point(rows, config.seed))
 
 
-def own_record_measure(rows: Sequence[Row]) -> list[Row]:
-    """Own-record swaps made from customers that gave none to training, with the good rows they were made from."""
-    made = list(own_record_swaps([row for row in rows if kept_for_measuring(row)], seed=1, each=2))
+def own_record_measure(validation: Sequence[Row]) -> list[Row]:
+    """Own-record swaps made from customers that trained nothing, with the good rows they were made from."""
+    made = list(own_record_swaps(validation, seed=1, each=2))
     groups = {row.group_id for row in made}
-    return [*made, *(row for row in rows if row.good and row.group_id in groups)]
-
-
-def kept_for_measuring(row: Row) -> bool:
-    """About a seventh of the customers: their own-record swaps measure, and are never trained on."""
-    return random.Random(row.user_id).random() < 0.15  # noqa: S311
+    return [*made, *(row for row in validation if row.good and row.group_id in groups)]
 
 
 def card(written: manifest.Manifest) -> str:

@@ -20,7 +20,7 @@ from cascade.scorer import model as network
 from cascade.scorer.counterfactuals import own_record_swaps
 from cascade.scorer.fitting import Example, TrainingConfig, fit
 from cascade.scorer.rows import read_rows, row_of
-from cascade.scorer.training import kept_for_measuring, train
+from cascade.scorer.training import own_record_measure, train
 from tests.cascade.small_scorer import small_rows, small_weights
 
 
@@ -118,9 +118,14 @@ def test_own_record_swaps_quote_only_the_customer():
         assert all(word.strip(".,$#").removesuffix(".0") in told + str(numbers) for word in new), new
 
 
-def test_customers_that_measure_give_no_swaps():
-    shares = [kept_for_measuring(row_of({**small_rows()[0], "user_id": f"u{n}"})) for n in range(500)]
-    assert 0.1 < sum(shares) / 500 < 0.2
+def test_swaps_that_measure_are_made_of_customers_that_trained_nothing():
+    rows = [row_of(row) for row in small_rows()]
+    validation = [row for row in rows if row.split == "validation"]
+    measured = own_record_measure(validation)
+    assert any(row.own_record for row in measured)
+    assert {row.user_id for row in measured} <= {row.user_id for row in validation}
+    good = {row.group_id for row in measured if row.good}
+    assert {row.group_id for row in measured if not row.good} == good
 
 
 @settings(max_examples=60, deadline=None)
