@@ -6,6 +6,8 @@ Every row but `User` belongs to one tenant and is hidden from all others by row-
 
 from __future__ import annotations
 
+from zoneinfo import available_timezones
+
 from django.contrib.auth.models import AbstractUser
 from django.contrib.postgres.fields import ArrayField
 from django.core.exceptions import ValidationError
@@ -22,13 +24,19 @@ class User(AbstractUser):
     """Somebody who can log in. What they may see is decided by their `Member` rows."""
 
 
+def check_time_zone(name: str) -> None:
+    """For forms: the database refuses what PostgreSQL does not know, this what Python does not."""
+    if name not in available_timezones():
+        raise ValidationError(f"{name} is no time zone: it has a name like Europe/Berlin")
+
+
 class Tenant(models.Model):
     """A company that puts the widget on its site, and pays."""
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     name = models.CharField(max_length=200)
     slug = models.SlugField(unique=True)
-    time_zone = models.CharField(max_length=64, default="UTC")
+    time_zone = models.CharField(max_length=64, default="UTC", validators=[check_time_zone])
     created_at = models.DateTimeField(db_default=Now(), editable=False)
 
     def __str__(self) -> str:

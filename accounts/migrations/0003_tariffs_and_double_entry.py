@@ -10,10 +10,13 @@ from django.db import migrations, models
 from accounts.rls import append_only, for_app, isolate
 
 # What was charged before there were tariffs was the providers' charge, and nothing was left to the operator.
+# A time zone that PostgreSQL does not know would stop all of it: such a tenant is in UTC from here on.
 FILL_IN = """
+    ALTER TABLE accounts_tenant NO FORCE ROW LEVEL SECURITY;
     ALTER TABLE accounts_hold NO FORCE ROW LEVEL SECURITY;
     ALTER TABLE accounts_ledgerentry NO FORCE ROW LEVEL SECURITY;
     ALTER TABLE accounts_ledgerentry DISABLE TRIGGER append_only;
+    UPDATE accounts_tenant SET time_zone = 'UTC' WHERE time_zone NOT IN (SELECT name FROM pg_timezone_names);
     UPDATE accounts_hold h SET period = date_trunc('month', h.created_at AT TIME ZONE t.time_zone)::date
     FROM accounts_tenant t WHERE t.id = h.tenant_id;
     UPDATE accounts_ledgerentry e SET
@@ -30,6 +33,7 @@ FILL_IN = """
     ALTER TABLE accounts_ledgerentry ENABLE TRIGGER append_only;
     ALTER TABLE accounts_ledgerentry FORCE ROW LEVEL SECURITY;
     ALTER TABLE accounts_hold FORCE ROW LEVEL SECURITY;
+    ALTER TABLE accounts_tenant FORCE ROW LEVEL SECURITY;
 """
 
 HOLDS = """

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+
 import pytest
+from django.core.exceptions import ValidationError
 from django.core.management import CommandError, call_command
+from django.db import IntegrityError
 
 from accounts import ledger
 from accounts.auth import find_widget
-from accounts.models import Account, Member, User, WidgetSecret
+from accounts.models import Account, Member, Tenant, User, WidgetSecret
 from accounts.money import Money
 from accounts.tenancy import in_tenant
 from accounts.tenants import SlugTaken, UnknownTenant, create_tenant, every_tenant, find_tenant
+from tests.accounts.books import as_owner, funded, held_turn
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -46,6 +51,39 @@ def test_the_operator_finds_a_tenant_by_its_slug():
     assert find_tenant("alice").id == tenant.id
     with pytest.raises(UnknownTenant):
         find_tenant("nobody")
+
+
+@pytest.mark.parametrize("zone", ["Europe/Berlni", "GMT+2", "europe/berlin", ""])
+def test_a_time_zone_has_a_name_that_python_and_postgresql_know(zone):
+    tenant = create_tenant("Alice's", "alice", "alice@x.example")
+    with in_tenant(tenant.id):
+        tenant.time_zone = zone
+        with pytest.raises(ValidationError, match="time_zone"):
+            tenant.full_clean()
+    with pytest.raises(IntegrityError, match="no time zone"), in_tenant(tenant.id):
+        Tenant.objects.update(time_zone=zone)
+    with in_tenant(tenant.id):
+        tenant.time_zone = "Europe/Berlin"
+        tenant.full_clean()
+        tenant.save()
+    held_turn(funded(tenant.id, 10), 10)
+
+
+@pytest.mark.parametrize("repair", [("0003_tariffs_and_double_entry", "FILL_IN"), ("0006_time_zones", "KNOWN")])
+def test_migrations_put_a_tenant_without_a_true_time_zone_into_utc(repair):
+    tenant = create_tenant("Alice's", "alice", "alice@x.example")
+    funded(tenant.id, 10)
+    name, step = repair
+    before, after = (getattr(import_module("accounts.migrations.0006_time_zones"), sql) for sql in ("ANY", "KNOWN"))
+    as_owner(f"SET LOCAL app.tenant = '{tenant.id}'", before, "UPDATE accounts_tenant SET time_zone = 'Europe/Berlni'")
+    try:
+        as_owner(getattr(import_module(f"accounts.migrations.{name}"), step))
+    finally:
+        if step != "KNOWN":
+            as_owner(after)
+    with in_tenant(tenant.id):
+        assert Tenant.objects.get().time_zone == "UTC"
+    held_turn(tenant.id, 10)
 
 
 def test_the_operators_commands_from_opening_to_a_widget(capsys):
