@@ -1,4 +1,4 @@
-"""The loop that changes the weights: batches of like length, bf16 where it pays, checkpoints to resume from.
+"""The loop that changes the weights: batches of like length, bf16, on a GPU where there is one, checkpoints.
 
 Deterministic with its seed. Which rows are learnt from, and what becomes of the weights, is `training`'s business.
 """
@@ -90,7 +90,10 @@ def fit(
     """Train in place. `say(step, steps, loss)`; picks up at `checkpoint` when it is there."""
     torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
-    model.set_attn_implementation("eager")  # a quarter faster than the fused one when training on a CPU
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if device.type == "cpu":
+        model.set_attn_implementation("eager")  # a quarter faster than the fused one when training
+    model.to(device)
     plan = [batch for epoch in range(config.epochs) for batch in batches(found, config, epoch)]
     optimiser = torch.optim.AdamW(_groups(model, config), lr=config.learning_rate, fused=True)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _rate(step, len(plan), config.warm_up))
@@ -105,7 +108,7 @@ def fit(
         say(step + 1, len(plan), average)
         if (step + 1) % CHECKPOINT_EVERY == 0:
             _keep(checkpoint, model, optimiser, schedule, step + 1)
-    model.eval()
+    model.to("cpu").eval()
 
 
 def _step(
@@ -114,10 +117,10 @@ def _step(
     batch: Sequence[Example],
     pair_weight: float,
 ) -> float:
-    ids, mask = network.batch_of([e.pieces for e in batch])
-    with torch.autocast("cpu", torch.bfloat16):
+    ids, mask = (tensor.to(model.device) for tensor in network.batch_of([e.pieces for e in batch]))
+    with torch.autocast(model.device.type, torch.bfloat16):
         logits = model(input_ids=ids, attention_mask=mask).logits[:, 0]
-    logits, targets = logits.float(), torch.tensor([e.target for e in batch])
+    logits, targets = logits.float(), torch.tensor([e.target for e in batch], device=model.device)
     loss = binary_cross_entropy_with_logits(logits, targets)
     (loss + pair_weight * _pair_loss(logits, targets, [e.group for e in batch])).backward()
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -129,7 +132,7 @@ def _step(
 def _pair_loss(logits: torch.Tensor, targets: torch.Tensor, groups: Sequence[str]) -> torch.Tensor:
     """Mean of -log P(good outranks bad) over each group's pairs (RankNet, Burges et al. 2005); 0 without."""
     numbers = {group: number for number, group in enumerate(dict.fromkeys(groups))}
-    group = torch.tensor([numbers[name] for name in groups])
+    group = torch.tensor([numbers[name] for name in groups], device=logits.device)
     pairs = (group[:, None] == group[None, :]) & (targets[:, None] > targets[None, :])
     margins = logits[:, None] - logits[None, :]
     return softplus(-margins[pairs]).mean() if pairs.any() else logits.sum() * 0
@@ -165,7 +168,7 @@ def _keep(path: Path, model: torch.nn.Module, optimiser: torch.optim.Optimizer, 
 def _resume(path: Path, model: torch.nn.Module, optimiser: torch.optim.Optimizer, schedule: object) -> int:
     if not path.exists():
         return 0
-    state = torch.load(path, weights_only=True)
+    state = torch.load(path, weights_only=True, map_location="cpu")
     model.load_state_dict(state["model"])
     optimiser.load_state_dict(state["optimiser"])
     schedule.load_state_dict(state["schedule"])  # type: ignore[attr-defined]

@@ -7,6 +7,7 @@ network is in `fitting`, what the trees are in `trees`.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import random
 from collections.abc import Callable, Sequence
@@ -39,7 +40,8 @@ def train(
 ) -> manifest.Manifest:
     """Train on the rows of split "train" and write a folder of weights that can be served.
 
-    `start` holds the plain MiniLM encoder, or weights of an earlier run. Resumes when `folder` has a checkpoint.
+    `start` holds the plain MiniLM encoder, or weights of an earlier run. Resumes when `folder` has a
+    checkpoint of the same rows, start and configuration.
     Raises ValueError when a split is empty, WrongBytes when the encoder is not the pinned one.
     """
     learnt, validation = read_rows(paths, "train"), read_rows(paths, "validation")
@@ -55,7 +57,8 @@ def train(
     grown = grow(rows, readings, weights, _trees_of(start), config)
     told = zip(rows[: len(learnt) + len(swaps)], readings, strict=False)
     examples = [Example(reading.pieces, float(row.good), row.group_id) for row, reading in told]
-    fit(model, examples, config, checkpoint=folder / "checkpoint.pt", say=progress)
+    checkpoint = folder / f"checkpoint-{_terms(paths, start, config)}.pt"
+    fit(model, examples, config, checkpoint=checkpoint, say=progress)
     network.save(model, tokenizer, folder)
     head.save(head.Head(grown), folder)
     facts: dict[str, Any] = {
@@ -66,8 +69,15 @@ def train(
     }
     say("calibrating and measuring")
     written = finish(folder, validation, facts)
-    (folder / "checkpoint.pt").unlink(missing_ok=True)
+    checkpoint.unlink(missing_ok=True)
     return written
+
+
+def _terms(paths: Sequence[Path], start: Path, config: TrainingConfig) -> str:
+    """What an unfinished run must share with one that goes on from it."""
+    begun = (start / "model.safetensors").stat()
+    told = f"{fingerprint(paths)} {begun.st_size} {begun.st_mtime_ns} {asdict(config)}"
+    return hashlib.sha256(told.encode()).hexdigest()[:12]
 
 
 def finish(folder: Path, validation: Sequence[Row], facts: dict[str, Any]) -> manifest.Manifest:
