@@ -146,7 +146,7 @@ DATABASES = databases()
 
 # --- mail: to those who answer for a budget ----------------------------------------------------
 
-vars().update(env.email_url("EMAIL_URL", default="dummymail://"))  # without it nobody is written to
+vars().update(env.email_url_config(env.str("EMAIL_URL", default="") or "dummymail://"))  # without it: to nobody
 EMAIL_TIMEOUT = 10
 DEFAULT_FROM_EMAIL = env.str("MAIL_FROM", default="chat@localhost")
 

@@ -8,11 +8,12 @@ from uuid import uuid4
 import pytest
 from django.core import mail
 from django.core.management import CommandError, call_command
+from django.test import override_settings
 from uuid_utils.compat import uuid7
 
 from accounts import ledger
 from accounts.budgets import Spender
-from accounts.models import Budget
+from accounts.models import Budget, Tenant, User
 from accounts.money import Money
 from accounts.tenancy import in_tenant
 from accounts.tenants import create_tenant
@@ -60,17 +61,50 @@ def test_a_share_that_is_reached_is_mailed_once(alice, outbox):
     assert "Spent: $0.000050" in outbox[0].body
 
 
-def test_a_mail_that_could_not_be_sent_is_sent_later(alice, outbox, monkeypatch):
+def test_a_mail_that_could_not_be_sent_is_sent_later_and_keeps_no_other_waiting(alice, outbox, monkeypatch):
+    charlie = create_tenant("Charlie's", "charlie", "charlie@else.example").id
+    ledger.top_up(charlie, Money(1_000_000), "funds")
+    call_command("set_budget", "charlie", "month", "0.0001", soft=True)
     spend(alice, 60)
+    spend(charlie, 90)
+    send = budget_mail.send_mail
 
-    def refuse(*args, **kwargs):
-        raise SMTPException("the server is gone")
+    def refuse(subject, *args, **kwargs):
+        if subject.startswith("Alice"):
+            raise SMTPException("no such mailbox")
+        return send(subject, *args, **kwargs)
 
     with monkeypatch.context() as patched:
         patched.setattr(budget_mail, "send_mail", refuse)
-        with pytest.raises(SMTPException):
-            budget_mail.send_due()
+        assert budget_mail.send_due() == 1
+    assert [message.to for message in outbox] == [["charlie@else.example"]]
     assert budget_mail.send_due() == 1
+
+
+def test_without_a_server_every_mail_waits(alice, outbox):
+    spend(alice, 60)
+    gone = {"EMAIL_BACKEND": "django.core.mail.backends.smtp.EmailBackend", "EMAIL_HOST": "127.0.0.1", "EMAIL_PORT": 1}
+    with override_settings(**gone), pytest.raises(OSError, match="refused"):
+        budget_mail.send_due()
+    with override_settings(EMAIL_BACKEND="django.core.mail.backends.dummy.EmailBackend"):
+        assert budget_mail.send_due() == 0
+    assert budget_mail.send_due() == 1
+
+
+def test_what_nobody_can_be_written_to_about_waits(alice, outbox):
+    spend(alice, 60)
+    User.objects.update(email="")
+    assert budget_mail.send_due() == 0
+    User.objects.update(email="alice@shop.example")
+    assert budget_mail.send_due() == 1
+
+
+def test_a_name_of_two_lines_is_a_subject_of_one(alice, outbox):
+    with in_tenant(alice):
+        Tenant.objects.update(name="Alice's\nshop")
+    spend(alice, 60)
+    assert budget_mail.send_due() == 1
+    assert outbox[0].subject == "Alice's shop: 50 % of a budget is spent"
 
 
 def test_a_tenant_hears_of_its_own_budgets_alone(alice, outbox):

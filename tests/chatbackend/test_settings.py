@@ -45,6 +45,11 @@ def test_a_database_without_an_owner_of_its_own_is_refused():
     assert "DATABASE_OWNER_URL is not set" in checked.stderr
 
 
+def test_no_mail_server_may_be_said_by_an_empty_name():
+    checked = check_deployment(PUBLIC | {"EMAIL_URL": ""})
+    assert checked.returncode == 0, checked.stderr
+
+
 def test_every_setting_is_explained():
     read = set(
         re.findall(
