@@ -10,6 +10,7 @@ the errors themselves; what to do about an open circuit is `cascade.policy`'s.
 from __future__ import annotations
 
 import time
+from asyncio import CancelledError
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -54,6 +55,10 @@ class Breaker:
             in_a_hurry = begun() or self._clock() - began < self._patience
             if not (isinstance(error, Timeout) and in_a_hurry):
                 self._failed()
+            raise
+        except (GeneratorExit, CancelledError):
+            if begun():  # given up by us: the model does answer
+                self._answered()
             raise
         else:
             self._answered()

@@ -1,5 +1,6 @@
 """A model that keeps failing is left alone for a while, and let back in by one good answer."""
 
+from asyncio import CancelledError
 from contextlib import suppress
 
 import pytest
@@ -85,6 +86,17 @@ def test_a_probe_that_is_cancelled_leaves_the_next_call_to_be_one(breaker, clock
         raise GeneratorExit
     fail(breaker)
     assert is_open(breaker)
+
+
+@pytest.mark.parametrize("given_up", [GeneratorExit, CancelledError])
+def test_a_probe_that_is_given_up_once_something_has_come_closes_it(breaker, clock, given_up):
+    for _ in range(3):
+        fail(breaker)
+    clock.now = 30.0
+    with suppress(given_up), breaker.call(begun=lambda: True):
+        raise given_up
+    with breaker.call():
+        assert not is_open(breaker)  # to anybody
 
 
 @pytest.mark.parametrize("error", [BadRequest, ContentFiltered])
