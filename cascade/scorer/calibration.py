@@ -32,6 +32,10 @@ class Calibration:
         """A probability that was calibrated before, under this map too; the identity leaves it as it is."""
         return probability if self == Calibration() else self.probability(logit(probability))
 
+    def lowered(self, probability: float) -> float:
+        """As `again`, where that is less: what was fitted on accepted answers alone lets no other one through."""
+        return min(probability, self.again(probability))
+
 
 @dataclass(frozen=True, slots=True)
 class Spread:

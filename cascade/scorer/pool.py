@@ -49,12 +49,12 @@ class Judge:
     async def score(self, context: Context, answer: str, *, deadline_seconds: float = 2.0) -> float | None:
         """The probability that the answer is good for this customer of this tenant; None: not scored."""
         found = await self.scorer.score(context, answer, deadline_seconds=deadline_seconds)
-        return None if found is None else self.calibration.again(found)
+        return None if found is None else self.calibration.lowered(found)
 
     async def early(self, context: Context, draft: str) -> float | None:
         """See `cascade.early_verdicts.EarlyScorer`."""
         found = await self.scorer.early(context, draft)
-        return None if found is None else self.calibration.again(found)
+        return None if found is None else self.calibration.lowered(found)
 
 
 class Pool:

@@ -62,6 +62,13 @@ def test_a_tenants_labels_never_turn_the_order_of_answers_round(found, one, othe
     assert 0 <= own.again(worse) <= own.again(better) <= 1
 
 
+@given(labels, st.floats(0, 1), st.floats(0, 1))
+def test_what_the_weights_reject_passes_under_no_tenants_map(found, raw, threshold):
+    own = fit_shrunk([x for x, _ in found], [y for _, y in found], SPREAD)
+    assert own.lowered(raw) == min(raw, own.again(raw))
+    assert raw >= threshold or own.lowered(raw) < threshold
+
+
 @given(st.integers(1, 30))
 def test_praise_alone_raises_and_blame_alone_lowers_what_scores_promise(count):
     x = [logit(0.8)] * count

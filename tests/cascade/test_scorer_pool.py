@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from cascade.scorer.calibration import Calibration
-from cascade.scorer.pool import Pool, Scoring
+from cascade.scorer.pool import Judge, Pool, Scoring
 from tests.cascade.scorer_cast import ANNA, asks
 from tests.cascade.small_scorer import small_weights
 
@@ -92,7 +92,7 @@ async def test_weights_that_cannot_be_served_stop_no_answer_and_are_not_tried_ag
 
 async def test_a_score_is_read_through_the_map_of_the_weights_that_gave_it(shipped):
     pool = Pool(shipped)
-    stricter = Scoring(maps={pool.version: Calibration(1.0, -2.0), "other weights": Calibration(1.0, 9.0)})
+    stricter = Scoring(maps={pool.version: Calibration(1.0, -2.0), "other weights": Calibration(1.0, -9.0)})
     try:
         plain = await pool.judge(Scoring()).score(CONTEXT, ANSWER, deadline_seconds=PATIENT)
         lower = await pool.judge(stricter).score(CONTEXT, ANSWER, deadline_seconds=PATIENT)
@@ -100,3 +100,16 @@ async def test_a_score_is_read_through_the_map_of_the_weights_that_gave_it(shipp
         assert lower < plain == await pool.score(CONTEXT, ANSWER, deadline_seconds=PATIENT)
     finally:
         await pool.close()
+
+
+async def test_a_tenants_map_never_raises_a_score_not_even_an_early_one():
+    class Says:
+        async def score(self, context, answer, *, deadline_seconds):
+            return 0.6
+
+        async def early(self, context, draft):
+            return 0.0005
+
+    praised = Judge(Says(), Calibration(1.0, 5.0))
+    assert await praised.score(CONTEXT, ANSWER) == 0.6
+    assert await praised.early(CONTEXT, ANSWER) == 0.0005
