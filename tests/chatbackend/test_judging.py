@@ -112,6 +112,7 @@ async def test_a_promotion_judges_the_next_question_without_a_restart(models, se
     shop = await in_db(open_shop)("alice", models.base_url, thresholds=(1e-9, 1e-9), floor=1e-9)
     caller, pool = await in_db(shop.caller)(), PoolOfNames(shipped)
     try:
+        await pool.start()
         (before,) = await ask(shop, caller, models, pool)
         assert (before.scorer_version, before.score is not None) == (pool.version, True)
         await in_db(make_live)(shop, "own")
