@@ -17,7 +17,7 @@ from uuid import UUID
 from django.db import connection
 from django.db.models import Max, Sum
 
-from accounts.models import Account, Hold, LedgerEntry, Statement
+from accounts.models import Hold, LedgerEntry, Statement
 from accounts.money import ZERO, Money
 from accounts.tenancy import in_tenant, set_for_transaction
 
@@ -36,6 +36,9 @@ IS_OVER = """
     SELECT statement_timestamp() >= (%s::timestamp AT TIME ZONE time_zone) + interval '1 hour'
     FROM accounts_tenant WHERE id = %s
 """
+
+# Those who close a tenant's months wait for each other; its turns, which need the account, for nobody.
+ONE_AFTER_ANOTHER = "SELECT pg_advisory_xact_lock(hashtext('statements.close'), hashtext(%s))"
 
 
 class CannotClose(Exception):
@@ -126,8 +129,7 @@ class Month:
 
 def draft(tenant_id: UUID, period: date) -> Month:
     """The month as the ledger has it now. Raises ValueError unless `period` is the first day of a month."""
-    if period.day != 1:
-        raise ValueError(f"{period} is not the first day of a month")
+    _check_first(period)
     with in_tenant(tenant_id):
         set_for_transaction("statement_timeout", f"{LONGEST_SECONDS}s")
         before = LedgerEntry.objects.filter(tenant_id=tenant_id, period__lt=period)
@@ -158,11 +160,14 @@ def close(tenant_id: UUID, period: date) -> Month:
         CannotClose: it is closed, it is not over, turns that began in it still run, or an earlier month is open.
         ValueError: `period` is not the first day of a month.
     """
+    _check_first(period)
     with in_tenant(tenant_id):
-        Account.objects.select_for_update().filter(tenant_id=tenant_id).first()  # one after another
-        figures = draft(tenant_id, period)
+        set_for_transaction("statement_timeout", f"{LONGEST_SECONDS}s")
+        with connection.cursor() as cursor:
+            cursor.execute(ONE_AFTER_ANOTHER, [str(tenant_id)])
         for problem in _problems(tenant_id, period):
             raise CannotClose(problem)
+        figures = draft(tenant_id, period)  # now that nothing can come to the month any more
         row = Statement.objects.create(
             tenant_id=tenant_id,
             number=(Statement.objects.aggregate(last=Max("number"))["last"] or 0) + 1,
@@ -181,6 +186,11 @@ def breakdown(lines: Iterable[Line], by: Callable[[Line], str]) -> dict[str, tup
         entries, price, cost = found.get(by(line), (0, ZERO, ZERO))
         found[by(line)] = (entries + line.entries, price + line.price, cost + Money(line.cost_micros))
     return found
+
+
+def _check_first(period: date) -> None:
+    if period.day != 1:
+        raise ValueError(f"{period} is not the first day of a month")
 
 
 def _problems(tenant_id: UUID, period: date) -> Iterable[str]:

@@ -22,8 +22,10 @@ from accounts.tenancy import in_tenant
 
 PARTS = 10_000  # a margin is a whole number of ten-thousandths
 
+# A clock that was set back, or a time zone further west, does not lead back into a month that is closed.
 TERMS_NOW = """
-    SELECT date_trunc('month', statement_timestamp() AT TIME ZONE t.time_zone)::date,
+    SELECT greatest(date_trunc('month', statement_timestamp() AT TIME ZONE t.time_zone)::date,
+                    (SELECT max(period) + interval '1 month' FROM accounts_statement WHERE tenant_id = t.id)::date),
            EXISTS (SELECT FROM accounts_budget WHERE tenant_id = t.id),
            f.id, f.margin, f.reply_micros, f.included_micros
     FROM accounts_tenant t
@@ -67,7 +69,7 @@ class Terms:
 class Moment:
     """What holds for a turn that begins now."""
 
-    period: date  # the first day of the month, where the tenant is
+    period: date  # the first day of the month, where the tenant is; after a closed one the next at the earliest
     terms: Terms
     budgets: bool  # whether the tenant has any
 

@@ -4,16 +4,37 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import UTC, date, datetime
 from uuid import UUID, uuid4
+from zoneinfo import ZoneInfo
 
 from django.db import connections, transaction
 from uuid_utils.compat import uuid7
 
 from accounts import ledger
 from accounts.ledger import Charge
-from accounts.models import Account
+from accounts.models import Account, Tenant
 from accounts.money import Money
 from accounts.tenancy import in_tenant
+
+# Where it is about noon when the tests begin: no day and no month ends while they run, whenever that is.
+NOON = f"Etc/GMT{datetime.now(UTC).hour - 12:+}"
+
+
+def at_noon(tenant_id: UUID) -> UUID:
+    with in_tenant(tenant_id):
+        Tenant.objects.update(time_zone=NOON)
+    return tenant_id
+
+
+def this_month() -> date:
+    """Of a tenant at noon."""
+    return datetime.now(ZoneInfo(NOON)).date().replace(day=1)
+
+
+def month_before(period: date, months: int = 1) -> date:
+    count = period.year * 12 + period.month - 1 - months
+    return date(count // 12, count % 12 + 1, 1)
 
 
 def charge(micros: int, **more: object) -> Charge:

@@ -13,7 +13,6 @@ from uuid import UUID
 import pytest
 from django.core.management import CommandError, call_command
 from django.db.models import Sum
-from django.utils import timezone
 from hypothesis import given
 from hypothesis import strategies as st
 from pyarrow import parquet
@@ -25,7 +24,7 @@ from accounts.money import Money
 from accounts.tariffs import set_tariff
 from accounts.tenancy import in_tenant
 from accounts.tenants import create_tenant
-from tests.accounts.books import at_once, charge, funded, held_turn
+from tests.accounts.books import at_noon, at_once, charge, funded, held_turn, this_month
 
 LEDGERS = ("csv", "jsonl", "parquet")  # every column of the ledger
 FORMULA = '=HYPERLINK("http://evil.example";"click")'
@@ -33,7 +32,7 @@ FORMULA = '=HYPERLINK("http://evil.example";"click")'
 
 @pytest.fixture
 def alice(database) -> UUID:
-    tenant_id = create_tenant("Alice's shop", "alice", "alice@shop.example").id
+    tenant_id = at_noon(create_tenant("Alice's shop", "alice", "alice@shop.example").id)
     set_tariff(tenant_id, margin=Decimal("0.3333"), included=Money(50))
     ledger.top_up(tenant_id, Money(1_000_000), FORMULA)
     for number in range(7):
@@ -43,8 +42,7 @@ def alice(database) -> UUID:
 
 
 def now() -> Selection:
-    month = timezone.now().date().replace(day=1)
-    return Selection(month, month)
+    return Selection(this_month(), this_month())
 
 
 def exported(tenant_id: UUID, form: str, selection: Selection | None = None) -> tuple[bytes, Manifest]:
@@ -184,7 +182,7 @@ def test_two_exports_at_once_during_writes_each_balance(alice):
 
 
 def test_the_operator_exports_to_a_file_with_its_manifest(alice, tmp_path, capsys):
-    file, month = tmp_path / "ledger.parquet", f"{timezone.now():%Y-%m}"
+    file, month = tmp_path / "ledger.parquet", f"{this_month():%Y-%m}"
     call_command("export_ledger", "alice", file, first=month, where=["kind=charge"])
     manifest = json.loads((tmp_path / "ledger.parquet.manifest.json").read_text())
     assert manifest["rows"] == 14

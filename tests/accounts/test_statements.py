@@ -8,7 +8,6 @@ from uuid import UUID, uuid4
 
 import pytest
 from django.db import DatabaseError, ProgrammingError
-from django.utils import timezone
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from uuid_utils.compat import uuid7
@@ -21,23 +20,26 @@ from accounts.statements import CannotClose, Month, breakdown
 from accounts.tariffs import set_tariff
 from accounts.tenancy import in_tenant
 from accounts.tenants import create_tenant
-from tests.accounts.books import a_month_passes, as_owner, at_once, charge, funded, held_turn, tamper
+from tests.accounts.books import (
+    a_month_passes,
+    account,
+    as_owner,
+    at_noon,
+    at_once,
+    charge,
+    funded,
+    held_turn,
+    month_before,
+    tamper,
+    this_month,
+)
 
 pytestmark = pytest.mark.usefixtures("database")
 
 
 @pytest.fixture
 def alice() -> UUID:
-    return create_tenant("Alice's shop", "alice", "alice@shop.example").id
-
-
-def this_month() -> date:
-    return timezone.now().date().replace(day=1)
-
-
-def month_before(period: date, months: int = 1) -> date:
-    count = period.year * 12 + period.month - 1 - months
-    return date(count // 12, count % 12 + 1, 1)
+    return at_noon(create_tenant("Alice's shop", "alice", "alice@shop.example").id)
 
 
 @pytest.fixture
@@ -172,6 +174,37 @@ def test_many_who_close_at_once_close_once(alice, last):
     assert ledger.check(alice) == []
 
 
+def test_turns_go_on_while_a_month_is_closed(alice, last, monkeypatch):
+    funded(alice, 1000)
+    a_month_passes(alice)
+    draft = statements.draft  # closing reads it once nothing can come to the month any more
+
+    def turns_meanwhile(*told):
+        at_once(lambda micros: turn(alice, charge(micros)), [40])
+        assert at_once(lambda _: account(alice), [0]) == [(960, 0)]
+        return draft(*told)
+
+    monkeypatch.setattr(statements, "draft", turns_meanwhile)
+    assert statements.close(alice, last).closing == Money(1000)
+    assert ledger.check(alice) == []
+
+
+def test_nothing_leads_back_into_a_closed_month(alice):
+    funded(alice, 1000)
+    with in_tenant(alice):  # as where a tenant moved west, or the clock was set back, after the month was closed
+        Statement.objects.create(
+            tenant_id=alice, number=1, period=this_month(), opening_micros=0, closing_micros=1000, lines=[]
+        )
+    call_id = uuid7()
+    turn(alice, charge(40, call_id=call_id))
+    ledger.adjust(alice, call_id, Money(25), "provider's usage export")
+    funded(alice, 7)
+    with in_tenant(alice):
+        found = LedgerEntry.objects.filter(period__gt=this_month()).values_list("period", flat=True)
+        assert [month_before(period) for period in found] == [this_month()] * 3
+    assert account(alice) == (1000 - 25 + 7, 0)
+
+
 # --- never changed --------------------------------------------------------------------------------
 
 
@@ -227,7 +260,7 @@ MONTHS = st.lists(st.lists(st.integers(0, 50), max_size=4), min_size=1, max_size
 @settings(max_examples=12)
 @given(MONTHS)
 def test_statements_follow_from_each_other_and_come_to_the_balance(months):
-    tenant_id = create_tenant("any", f"any-{uuid4()}", "any@shop.example").id
+    tenant_id = at_noon(create_tenant("any", f"any-{uuid4()}", "any@shop.example").id)
     for costs in months:
         funded(tenant_id, 1000)
         for cost in costs:

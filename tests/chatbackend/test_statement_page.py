@@ -6,15 +6,13 @@ from io import StringIO
 
 import pytest
 from django.core.management import CommandError, call_command
-from django.utils import timezone
 
 from accounts import ledger, statements
 from accounts.money import Money
 from accounts.tenancy import in_tenant
 from cascade.models import Chatbot
 from chatbackend.statement_page import page
-from tests.accounts.books import a_month_passes, charge, held_turn
-from tests.accounts.test_statements import last, this_month  # noqa: F401
+from tests.accounts.books import a_month_passes, at_noon, charge, held_turn, month_before, this_month
 from tests.cast import open_shop
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -23,6 +21,7 @@ pytestmark = pytest.mark.usefixtures("database")
 @pytest.fixture
 def shop():
     shop = open_shop("alice", "http://127.0.0.1:1", funds="1")
+    at_noon(shop.tenant_id)
     with in_tenant(shop.tenant_id):
         Chatbot.objects.update(name="<b>Lamps & more</b>")
     draft = charge(1_000, chatbot_id=shop.chatbot_id, model="small")
@@ -31,10 +30,10 @@ def shop():
     return shop
 
 
-def test_a_draft_says_so_and_a_statement_says_its_number(shop, last):  # noqa: F811
+def test_a_draft_says_so_and_a_statement_says_its_number(shop):
     assert "Draft" in page(shop.tenant_id, statements.month(shop.tenant_id, this_month()))
     a_month_passes(shop.tenant_id)
-    closed = page(shop.tenant_id, statements.close(shop.tenant_id, last))
+    closed = page(shop.tenant_id, statements.close(shop.tenant_id, month_before(this_month())))
     assert "Statement 1" in closed
     assert "Draft" not in closed
 
@@ -47,15 +46,15 @@ def test_a_page_names_chatbots_models_and_outcomes_harmlessly(shop):
         assert amount in html
 
 
-def test_the_operator_shows_and_closes_a_month(shop, last, tmp_path):  # noqa: F811
+def test_the_operator_shows_and_closes_a_month(shop, tmp_path):
     told = StringIO()
-    call_command("statement", "alice", f"{timezone.now():%Y-%m}", stdout=told)
+    call_command("statement", "alice", f"{this_month():%Y-%m}", stdout=told)
     assert "draft" in told.getvalue()
     with pytest.raises(CommandError, match="not over"):
-        call_command("statement", "alice", f"{timezone.now():%Y-%m}", close=True)
+        call_command("statement", "alice", f"{this_month():%Y-%m}", close=True)
     a_month_passes(shop.tenant_id)
     file = tmp_path / "statement.html"
-    call_command("statement", "alice", f"{last:%Y-%m}", close=True, html=file, stdout=told)
+    call_command("statement", "alice", f"{month_before(this_month()):%Y-%m}", close=True, html=file, stdout=told)
     assert "statement 1" in told.getvalue()
     assert "Statement 1" in file.read_text()
     with pytest.raises(CommandError, match="no tenant"):
