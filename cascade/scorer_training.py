@@ -13,7 +13,7 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -147,15 +147,18 @@ def _alone(tenant_id: UUID) -> Iterator[Path]:
 
 
 def forget_unfinished() -> int:
-    """Delete the rows of runs that were killed and not resumed in time; how many runs."""
+    """Delete the rows of runs that were killed and not resumed in time, and not of any under way; how many runs."""
     late = [
         rows.parent
         for rows in (_root() / "training").glob("*/rows.*")
         if time.time() - rows.stat().st_mtime >= RESUMED_WITHIN
     ]
+    forgotten = 0
     for folder in late:
-        shutil.rmtree(folder, ignore_errors=True)
-    return len(late)
+        with suppress(AlreadyTraining), _alone(UUID(folder.name)):
+            shutil.rmtree(folder, ignore_errors=True)
+            forgotten += 1
+    return forgotten
 
 
 def _root() -> Path:
