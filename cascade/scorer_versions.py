@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -24,6 +25,7 @@ from cascade.models import ModelCall, ScorerCalibration, ScorerVersion, ShadowSc
 from cascade.scorer import manifest
 from cascade.scorer.calibration import Calibration, fit_shrunk, logit
 from cascade.scorer.comparing import Comparison, Judged, compare
+from cascade.scorer.legible import judgeable
 from cascade.scorer.own_rows import Label, half, name, part
 from cascade.scorer.rows import CONTEXT
 from cascade.scorer.serving import Scorer
@@ -86,14 +88,14 @@ def promote(tenant_id: UUID, version: str, by: str) -> Comparison:
         live = ScorerVersion.objects.filter(state=State.LIVE).first()
     labels = unlearnt(scorer_labels.labels(tenant_id))
     old = folder_of(live) if live else Path(settings.SCORER_WEIGHTS)
-    found, own_map = compare_folders(labels, old, folder_of(row))
+    found, fitted = compare_folders(labels, old, folder_of(row))
     with in_tenant(tenant_id):
         ScorerVersion.objects.filter(id=row.id).update(comparison=found.as_json())
         if found.refusal:
             log.info("scorer_not_promoted", tenant_id=str(tenant_id), version=version)
         else:
             _go_live(row, live, by)
-            _read_through(row, own_map, found)
+            _read_through(row, fitted, found)
     if found.refusal:
         raise NotPromoted(found.refusal)
     log.info("scorer_promoted", tenant_id=str(tenant_id), version=version, by=by)
@@ -109,9 +111,9 @@ def rollback(tenant_id: UUID, by: str) -> str:
         live = _locked().filter(state=State.LIVE).first()
         if live is None:
             raise NoSuchVersion("the shipped weights are live, there is nothing to go back to")
-        before = ScorerVersion.objects.filter(state=State.RETIRED, promoted_at__lt=live.promoted_at)
-        earlier = before.order_by("-promoted_at").first()
-        _retire(live, by)
+        replaced = ScorerVersion.objects.filter(state=State.RETIRED, retired_at=live.promoted_at)
+        earlier = replaced.first()  # none where it was the shipped weights: what a rollback retired stays retired
+        _retire(live, by, timezone.now())
         if earlier:
             ScorerVersion.objects.filter(id=earlier.id).update(state=State.LIVE, retired_at=None, retired_by="")
     now_live = earlier.weights_version if earlier else ""
@@ -124,29 +126,30 @@ def _go_live(row: ScorerVersion, compared_with: ScorerVersion | None, by: str) -
     live = _locked().filter(state=State.LIVE).first()
     if live != compared_with:
         raise NotPromoted("another version has become live meanwhile; compare again")
+    now = timezone.now()  # of both, so that a rollback knows which version made room for this one
     if live:
-        _retire(live, by)
+        _retire(live, by, now)
     _move(
         row.weights_version,
         {State.CANDIDATE, State.SHADOW},
         state=State.LIVE,
-        promoted_at=timezone.now(),
+        promoted_at=now,
         promoted_by=by,
     )
 
 
-def _read_through(row: ScorerVersion, own_map: Calibration, found: Comparison) -> None:
+def _read_through(row: ScorerVersion, fitted: Calibration, found: Comparison) -> None:
     """From its first turn on the version's scores are read as its trial says; each night they are fitted again."""
     hoped = expected()
-    told = {"scale": own_map.scale, "shift": own_map.shift, "labels": found.good + found.bad}
+    told = {"scale": fitted.scale, "shift": fitted.shift, "labels": found.good + found.bad}
     told |= {"expected_bad": hoped.bad, "expected_worth": hoped.worth}
     ScorerCalibration.objects.update_or_create(
         tenant_id=row.tenant_id, weights_version=row.weights_version, defaults=told
     )
 
 
-def _retire(row: ScorerVersion, by: str) -> None:
-    changed = {"state": State.RETIRED, "retired_at": timezone.now(), "retired_by": by}
+def _retire(row: ScorerVersion, by: str, at: datetime) -> None:
+    changed = {"state": State.RETIRED, "retired_at": at, "retired_by": by}
     ScorerVersion.objects.filter(id=row.id).update(**changed)
 
 
@@ -178,36 +181,39 @@ def unlearnt(labels: Sequence[Label]) -> list[Label]:
 def compare_folders(labels: Sequence[Label], old: Path, new: Path) -> tuple[Comparison, Calibration]:
     """Both folders on the same labels, and the tenant's map for the new one. Raises UnfitWeights.
 
-    Each is compared as it would be served once the tenant's map is fitted to it, for no version knows how often this
-    tenant's models are right: one half of the customers is read through the map that the other half fits.
+    `labels`: `unlearnt` ones. The customers of half 0, on whom the weights were calibrated, fit the tenant's map; those
+    of half 1, by whom nothing was fitted, are compared, as they would be served.
     """
+    labels = [label for label in labels if judgeable(label.context.question, label.answer)]  # others get no score
+    compared = [at for at, label in enumerate(labels) if half(label.customer) == 1]
     nothing = [0.5] * len(labels)
-    if (too_few := compare(judged(labels, nothing, nothing))).area_new is None:  # before a process is started
+    if (too_few := compare(judged(labels, nothing, nothing, compared))).area_new is None:  # before a process is started
         return too_few, Calibration()
     asked = [(label.context, label.answer) for label in labels]
     try:
         before, after = (known(asyncio.run(scores(folder, asked))) for folder in (old, new))
     except (TimeoutError, NotScored):
         return Comparison(0, 0, 0, refusal="the answers could not be scored in time; try again"), Calibration()
-    read = judged(labels, crosswise(labels, before), crosswise(labels, after))
-    shown = [(logit(score), label.good) for score, label in zip(after, labels, strict=True) if label.kind == "reply"]
-    own_map = fit_shrunk([x for x, _ in shown], [good for _, good in shown])
-    return compare(judged(labels, before, after), read), own_map
+    read = judged(labels, as_served(labels, before), as_served(labels, after), compared)
+    return compare(judged(labels, before, after, compared), read), own_map(labels, after, {0, 1})
 
 
-def judged(labels: Sequence[Label], before: Sequence[float], after: Sequence[float]) -> list[Judged]:
-    said = zip(labels, before, after, strict=True)
-    return [Judged(name(label.customer), label.good, one, other) for label, one, other in said]
+def judged(
+    labels: Sequence[Label], before: Sequence[float], after: Sequence[float], compared: Sequence[int]
+) -> list[Judged]:
+    return [Judged(name(labels[at].customer), labels[at].good, before[at], after[at]) for at in compared]
 
 
-def crosswise(labels: Sequence[Label], said: Sequence[float]) -> list[float]:
-    """The scores, each read through the map fitted to the customers of the other half."""
-    halves, logits = [half(label.customer) for label in labels], [logit(score) for score in said]
-    fits = []
-    for other in (1, 0):
-        heard = [at for at in range(len(labels)) if halves[at] == other]
-        fits.append(fit_shrunk([logits[at] for at in heard], [labels[at].good for at in heard]))
-    return [fits[own].probability(x) for own, x in zip(halves, logits, strict=True)]
+def as_served(labels: Sequence[Label], said: Sequence[float]) -> list[float]:
+    """The scores, read through the map that the customers of half 0 fit."""
+    fitted = own_map(labels, said, {0})
+    return [fitted.lowered(score) for score in said]
+
+
+def own_map(labels: Sequence[Label], said: Sequence[float], halves: set[int]) -> Calibration:
+    """The tenant's map, fitted as it is each night: by the replies that were shown, here of some customers."""
+    heard = [at for at, label in enumerate(labels) if label.kind == "reply" and half(label.customer) in halves]
+    return fit_shrunk([logit(said[at]) for at in heard], [labels[at].good for at in heard])
 
 
 def known(said: Sequence[float | None]) -> list[float]:

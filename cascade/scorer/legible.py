@@ -22,6 +22,11 @@ def legible(text: str) -> bool:
     return len(written) <= SHORT or len(zlib.compress(written, 1)) * MOST_REPETITIVE > len(written)
 
 
+def judgeable(question: str, answer: str) -> bool:
+    """Whether an answer to this question gets a score at all."""
+    return read_whole(answer) and legible(answer) and legible(question)
+
+
 def read_whole(text: str) -> bool:
     """Nothing of it is cut before it is read."""
     return len(text) <= LONGEST_TEXT

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from uuid import NAMESPACE_OID, uuid5
 
 from django.utils import timezone
 from uuid_utils.compat import uuid7
@@ -33,10 +34,15 @@ def said_of(number: int) -> str:
 def judged_turns(
     shop: Shop, customers: int, each: int = 2, *, score: float | None = 0.9, version: str = "scripted"
 ) -> list[Turn]:
-    """`customers` x `each` answered turns: a customer's first is right and liked, the next wrong, and so on."""
+    """`customers` x `each` answered turns: a customer's first is right and liked, the next wrong, and so on.
+
+    Who teaches and who measures goes by the customers' ids, which are the same each time.
+    """
     with in_tenant(shop.tenant_id):
+        slug = accounts.Tenant.objects.get(id=shop.tenant_id).slug
         who = accounts.Customer.objects.bulk_create(
-            accounts.Customer(tenant_id=shop.tenant_id, external_id=f"c{n}") for n in range(customers)
+            accounts.Customer(id=uuid5(NAMESPACE_OID, f"{slug} {n}"), tenant_id=shop.tenant_id, external_id=f"c{n}")
+            for n in range(customers)
         )
         talks = Conversation.objects.bulk_create(
             Conversation(tenant_id=shop.tenant_id, chatbot_id=shop.chatbot_id, customer=customer) for customer in who
