@@ -163,10 +163,10 @@ def hold(tenant_id: UUID, turn_id: UUID, amount: Money, spender: Spender | None 
         made.spendings = budgets.reserve(tenant_id, spender, most) if moment.budgets else []
         made.included_micros = _reserve_quota(made, moment.terms, most.micros)
         made.amount_micros = most.micros - made.included_micros
-        return _place(made)
+        return _place(made, moment.terms)
 
 
-def _place(made: Hold) -> UUID:
+def _place(made: Hold, terms: Terms) -> UUID:
     columns = ("id", "tenant_id", "turn_id", "period", "tariff_id", "included_micros", "amount_micros", "spendings")
     try:
         with connection.cursor() as cursor:
@@ -178,8 +178,8 @@ def _place(made: Hold) -> UUID:
     if Hold.objects.filter(turn_id=made.turn_id).exists():
         raise AlreadyHeld(f"turn {made.turn_id} has a hold")
     account = Account.objects.filter(tenant_id=made.tenant_id).first() or Account(tenant_id=made.tenant_id)
-    held = Money(account.held_micros)
-    raise InsufficientFunds(Money(made.amount_micros), Money(account.balance_micros) - held, held)
+    free, held = account.balance_micros - account.held_micros, account.held_micros + _quota_of_others(made, terms)
+    raise InsufficientFunds(Money(made.amount_micros), Money(free), Money(held))
 
 
 def settle(tenant_id: UUID, turn_id: UUID, charges: Sequence[Charge]) -> bool:
@@ -300,6 +300,13 @@ def _reserve_quota(held: Hold, terms: Terms, wanted: int) -> int:
     return reserved
 
 
+def _quota_of_others(held: Hold, terms: Terms) -> int:
+    """How much more of the month's quota there was for this turn if those that run now used none of theirs."""
+    if terms.included == ZERO:
+        return 0
+    return max(0, terms.included.micros - _allowance(held).get().used_micros) - held.included_micros
+
+
 def _use_quota(held: Hold, terms: Terms, wanted: int) -> int:
     """How much of the month's quota pays for a turn that is charged `wanted`; its reservation ends."""
     if terms.included == ZERO:
@@ -340,8 +347,8 @@ def _correct(held: Hold, call_id: UUID, cost: Money, outcome: str, memo: str) ->
 def _book_late(held: Hold, entry: LedgerEntry) -> None:
     entry.save(force_insert=True)
     budgets.count(held.spendings, Money(entry.included_micros - entry.amount_micros), released=ZERO)
-    if entry.included_micros:
-        _allowance(held).update(used_micros=F("used_micros") + entry.included_micros)
+    # Whether it needs the row or not: of several corrections in one transaction, the next may, after the account's.
+    _allowance(held).update(used_micros=F("used_micros") + entry.included_micros)
     Hold.objects.filter(pk=held.pk).update(spent_micros=F("spent_micros") - entry.amount_micros)
     _move(held.tenant_id, entry.amount_micros)
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from io import StringIO
@@ -195,6 +198,37 @@ def test_quota_that_a_turn_did_not_need_is_free_for_the_next(alice):
     assert account(alice) == (10_000, 0)
     with in_tenant(alice):
         assert Allowance.objects.values_list("used_micros", "held_micros").get() == (100, 0)
+
+
+def test_quota_on_hold_refuses_only_for_now(database):
+    nobody = create_tenant("No money", "nobody", "nobody@shop.example").id
+    set_tariff(nobody, margin=Decimal(0), included=Money(25))
+    running = held_turn(nobody, 20)
+    for wanted, for_now in ((10, True), (25, True), (26, False)):
+        with pytest.raises(InsufficientFunds) as refused:
+            held_turn(nobody, wanted)
+        assert refused.value.for_now is for_now
+    ledger.settle(nobody, running, [charge(1)])
+    held_turn(nobody, 10)
+    with pytest.raises(InsufficientFunds) as refused:
+        held_turn(nobody, 25)
+    assert not refused.value.for_now
+
+
+def test_several_corrections_at_once_wait_in_no_circle(alice):
+    set_tariff(alice, margin=Decimal(0), included=Money(100))
+    calls = [charge(60, call_id=uuid7()), charge(60, call_id=uuid7())]
+    turn_id = held_turn(alice, 120)
+    ledger.settle(alice, turn_id, calls)
+    with ThreadPoolExecutor(1) as meanwhile:
+        with in_tenant(alice):
+            ledger.settle_late(alice, turn_id, replace(calls[1], cost=Money(70)), "known")  # money alone
+            other = meanwhile.submit(at_once, lambda _: held_turn(alice, 5), [None])
+            with suppress(TimeoutError):
+                other.result(timeout=0.5)
+            ledger.settle_late(alice, turn_id, replace(calls[0], cost=Money(50)), "known")  # and quota
+        assert isinstance(other.result()[0], UUID)
+    assert ledger.check(alice) == []
 
 
 def test_a_correction_gives_back_quota_and_not_money_that_was_never_paid(alice):
