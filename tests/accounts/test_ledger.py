@@ -454,6 +454,13 @@ def test_the_database_itself_refuses_books_that_are_wrong(alice, refusal):
     assert ledger.check(alice) == []
 
 
+@pytest.mark.parametrize("column", ["spendings = ARRAY[gen_random_uuid()]", "created_at = now()"])
+def test_what_a_hold_was_made_for_and_when_stays(alice, column):
+    held_turn(funded(alice, 100), 50)
+    with pytest.raises(DatabaseError, match="otherwise stays as it is"):
+        as_owner(f"SET LOCAL app.tenant = '{alice}'", f"UPDATE accounts_hold SET {column}")
+
+
 def test_the_app_cannot_rewrite_the_books(alice):
     funded(alice, 100)
     for statement in ("DELETE FROM accounts_account", "DELETE FROM accounts_hold", "DELETE FROM accounts_ledgerentry"):
