@@ -12,11 +12,13 @@ from django.test import override_settings
 from uuid_utils.compat import uuid7
 
 from accounts import ledger
+from accounts.auth import create_widget
 from accounts.budgets import Spender
-from accounts.models import Budget, Tenant, User
+from accounts.models import Budget, Customer, Tenant, User
 from accounts.money import Money
 from accounts.tenancy import in_tenant
 from accounts.tenants import create_tenant
+from cascade.models import Chatbot
 from chatbackend import budget_mail
 from tests.accounts.books import charge
 
@@ -129,3 +131,18 @@ def test_the_operator_sets_and_changes_a_budget(alice):
             call_command("set_budget", *arguments)
     with pytest.raises(CommandError, match="tenant_budget_has_no_subject"):
         call_command("set_budget", "alice", "day", "1", subject="x")
+
+
+def test_a_budget_of_one_chatbot_or_customer_names_one_that_is_there(alice):
+    widget, *_ = create_widget(alice, ["http://localhost:8000"])
+    with in_tenant(alice):
+        customer = Customer.objects.create(tenant_id=alice, external_id="1")
+        chatbot = Chatbot.objects.create(tenant_id=alice, name="Lamps", widget=widget)
+    for scope, subject in (("customer", customer.id), ("chatbot", chatbot.id)):
+        call_command("set_budget", "alice", "day", "1", scope=scope, subject=str(subject).upper())
+        with in_tenant(alice):
+            assert Budget.objects.get(scope=scope).subject == str(subject)
+        for wrong, complaint in (("lamps", "is not the id of a"), (str(uuid4()), "there is no")):
+            with pytest.raises(CommandError, match=f"{complaint} {scope}"):
+                call_command("set_budget", "alice", "day", "1", scope=scope, subject=wrong)
+    call_command("set_budget", "alice", "day", "1", scope="segment", subject="gold")

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from decimal import InvalidOperation
 from typing import Any
+from uuid import UUID
 
 from django.core.exceptions import ValidationError
 from django.core.management import BaseCommand, CommandError, CommandParser
 
-from accounts.models import Budget
+from accounts.models import Budget, Customer
 from accounts.money import Money
 from accounts.tenancy import in_tenant
 from accounts.tenants import UnknownTenant, find_tenant
+from cascade.models import Chatbot
+
+HAVE_IDS: dict[str, type[Chatbot] | type[Customer]] = {Budget.Scope.CHATBOT: Chatbot, Budget.Scope.CUSTOMER: Customer}
 
 
 class Command(BaseCommand):
@@ -33,7 +37,12 @@ class Command(BaseCommand):
             limit = Money.from_usd(dollars)
             tenant = find_tenant(slug)
             with in_tenant(tenant.id):
-                which = {"scope": scope, "subject": subject, "period": period, "hard": not told["soft"]}
+                which = {
+                    "scope": scope,
+                    "subject": _subject(scope, subject),
+                    "period": period,
+                    "hard": not told["soft"],
+                }
                 budget = Budget.objects.filter(**which).first() or Budget(tenant_id=tenant.id, **which)
                 budget.limit_micros = limit.micros
                 budget.cheapest_tiers = told["cheapest_tiers"] or budget.cheapest_tiers
@@ -48,3 +57,17 @@ class Command(BaseCommand):
         except (UnknownTenant, ValueError) as error:
             raise CommandError(str(error)) from None
         self.stdout.write(f"{slug}: ${limit} for {budget}")
+
+
+def _subject(scope: str, told: str) -> str:
+    """As turns name it. Raises ValueError where the tenant has no such chatbot or customer."""
+    model = HAVE_IDS.get(Budget.Scope(scope))
+    if model is None or not told:
+        return told
+    try:
+        subject = UUID(told)
+    except ValueError:
+        raise ValueError(f"{told} is not the id of a {scope}") from None
+    if not model.objects.filter(pk=subject).exists():
+        raise ValueError(f"there is no {scope} {subject}")
+    return str(subject)
