@@ -16,11 +16,11 @@ from django.db.models import Prefetch, QuerySet
 from django.utils import timezone
 
 from accounts.tenancy import in_tenant
-from cascade.models import Message, Turn, TurnContext
+from cascade.models import Message, ModelCall, Turn, TurnContext
 from cascade.scorer.lexing import lex
 from cascade.scorer.own_rows import Label
 from cascade.scorer.rows import CONTEXT
-from cascade.values import Context, Outcome
+from cascade.values import Context, FinishReason, Outcome
 
 REMEMBERED = timedelta(days=90)  # how long contexts are kept, and so how old labels may be
 MOST_TURNS = 20_000  # of a tenant, the newest
@@ -71,7 +71,7 @@ def _of_turn(turn: Turn) -> Iterator[Label]:
             return
         yield label("staff", answer.text, True, "staff")
         for call in turn.calls.all():
-            if call.outcome == Outcome.REJECTED and call.text and not same_facts(call.text, answer.text, context):
+            if _whole_reject(call) and not same_facts(call.text, answer.text, context):
                 yield label(call.number, call.text, False, "draft")
         return
     reply, draft = _reply(turn), next((c for c in turn.calls.all() if c.outcome == Outcome.ACCEPTED), None)
@@ -97,6 +97,11 @@ def _verdict(reply: Message | None) -> bool | None:
     return reply.feedback.rating > 0 if hasattr(reply, "feedback") else None
 
 
+def _whole_reject(call: ModelCall) -> bool:
+    """Whether it is a draft that was rejected, and not the beginning of one that was given up."""
+    return call.outcome == Outcome.REJECTED and bool(call.text) and call.finish_reason != FinishReason.GIVEN_UP
+
+
 def _by_staff(turn: Turn) -> Message | None:
     """What a person wrote to the question that was handed over, unless the customer disliked it."""
     asked: list[Message] = turn.said  # type: ignore[attr-defined]
@@ -111,7 +116,12 @@ def _by_staff(turn: Turn) -> Message | None:
 
 
 def same_facts(one: str, other: str, context: Context) -> bool:
-    """Whether two answers name the same amounts, dates, ids and numbers, and some: neither alone is wrong then."""
+    """Whether two answers say the same words, or name the same amounts, dates, ids and numbers, and some.
+
+    Neither alone is wrong then.
+    """
+    if one.casefold().split() == other.casefold().split():
+        return True
     telling = (
         {x.value for x in lex(text, context.now) if x.kind not in ("word", "name", "stop")} for text in (one, other)
     )

@@ -10,6 +10,7 @@ from django.utils import timezone
 from accounts.tenancy import in_tenant
 from cascade import scorer_labels
 from cascade.models import Conversation, Feedback, Message, TurnContext
+from cascade.values import FinishReason
 from tests.cascade.judged_turns import customer_value, judged_turn, judged_turns, said_of
 from tests.cast import open_shop
 
@@ -64,6 +65,22 @@ def test_a_draft_that_said_what_staff_then_said_is_not_bad(shop, talk):
         judged_turn(talk, 3, True, 1, state="handed_over")
         by_staff(talk, "Hello! It is order W1003, $23.", 3)
     assert found(shop) == [("staff", "Hello! It is order W1003, $23.", True)]
+
+
+def test_a_draft_in_staffs_own_words_is_not_bad_though_it_names_nothing(shop, talk):
+    with in_tenant(shop.tenant_id):
+        turn = judged_turn(talk, 3, True, 1, state="handed_over")
+        turn.calls.update(text="Yes, you  can return it.")
+        by_staff(talk, "Yes, you can return it.\n", 3)
+    assert [kind for kind, _, _ in found(shop)] == ["staff"]
+
+
+def test_the_beginning_of_a_draft_that_was_given_up_is_no_label(shop, talk):
+    with in_tenant(shop.tenant_id):
+        turn = judged_turn(talk, 3, False, 1, state="handed_over")
+        turn.calls.update(text="Your order #W1004", finish_reason=FinishReason.GIVEN_UP)
+        by_staff(talk, said_of(3), 3)
+    assert [kind for kind, _, _ in found(shop)] == ["staff"]
 
 
 def test_a_hand_over_nobody_answered_or_answered_badly_says_nothing(shop, talk):
