@@ -254,6 +254,7 @@ class ConversationPage(TenantAdmin):
             "story": story(conversation) if conversation else [],
             "conversation": conversation,
             "may_answer": self.may_answer(request) and conversation and conversation.state != Conversation.State.CLOSED,
+            "last_reply": conversations.last_reply(conversation) if conversation else None,
             "longest_reply": conversations.LONGEST_REPLY,
         }
         return super().change_view(request, object_id, form_url, told | (extra_context or {}))
@@ -277,8 +278,8 @@ class ConversationPage(TenantAdmin):
                 deed(tenant_id, conversation_id, user)
             else:
                 text = request.POST.get("text", "").replace("\r\n", "\n")
-                corrects = "corrects" in request.POST
-                conversations.reply_as_staff(tenant_id, conversation_id, user, text, corrects=corrects)
+                wrong = request.POST.get("corrects", "")
+                conversations.reply_as_staff(tenant_id, conversation_id, user, text, corrects=wrong)
         except conversations.NotFound as problem:
             raise Http404 from problem
         except conversations.Refused as refused:

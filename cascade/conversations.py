@@ -534,28 +534,35 @@ def hand_over(conversation: Conversation, turn: Turn) -> list[dict[str, Any]]:
 
 
 def reply_as_staff(
-    tenant_id: UUID, conversation_id: UUID, user: User, text: str, *, corrects: bool = False
+    tenant_id: UUID, conversation_id: UUID, user: User, text: str, *, corrects: str = ""
 ) -> list[dict[str, Any]]:
-    """A person of the tenant writes; `corrects`: in place of the chatbot's last reply, which was wrong.
+    """A person of the tenant writes; `corrects`: in place of the chatbot's last reply of this id, which was wrong.
 
-    Raises NotFound, Refused("invalid_message"; "conversation_closed"; "nothing_to_correct").
+    Raises NotFound, Refused("invalid_message"; "conversation_closed"; "nothing_to_correct"; "replied_meanwhile").
     """
     if not text.strip() or len(text) > LONGEST_REPLY or "\0" in text:
         raise Refused("invalid_message", f"a reply needs 1 to {LONGEST_REPLY} characters, none of them NUL")
     with in_tenant(tenant_id):
         conversation = _locked(conversation_id)
-        wrong = _last_reply(conversation) if corrects else None
+        wrong = _wrong(conversation, corrects) if corrects else None
         frames = say(conversation, Message.Role.STAFF, text, corrects=wrong)
     _note("staff_replied", tenant_id, conversation_id, user)
     return frames
 
 
-def _last_reply(conversation: Conversation) -> Message:
-    """Of the chatbot's own. Raises Refused."""
+def last_reply(conversation: Conversation) -> Message | None:
+    """Of the chatbot's own."""
     replies = conversation.messages.filter(role=Message.Role.ASSISTANT, turn__state=Turn.State.ANSWERED)
-    reply = replies.order_by("-seq").first()
+    return replies.order_by("-seq").first()
+
+
+def _wrong(conversation: Conversation, message_id: str) -> Message:
+    """The last reply, which must be the one that was read. Raises Refused."""
+    reply = last_reply(conversation)
     if reply is None:
         raise Refused("nothing_to_correct", "the chatbot has not replied here yet")
+    if str(reply.id) != message_id:
+        raise Refused("replied_meanwhile", "the chatbot has replied again meanwhile; nothing was sent, read that first")
     return reply
 
 

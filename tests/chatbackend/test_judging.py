@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import aclosing
 
 import pytest
@@ -170,10 +171,19 @@ def test_a_person_says_that_the_last_reply_was_wrong_and_what_it_should_have_sai
     assert "has not replied here yet" in story_of(client, talk)
     with in_tenant(shop.tenant_id):
         judged_turn(talk, 1, False, 1, rating=None)
-    client.post(address, {"text": said_of(1), "corrects": "on"})
+    read = story_of(client, talk)
+    wrong = re.search('name="corrects" value="([^"]+)"', read)[1]
+    client.post(address, {"text": said_of(1), "corrects": wrong})
     assert "corrects the chatbot's reply" in story_of(client, talk)
     found = {(label.kind, label.answer, label.good) for label in scorer_labels.labels(shop.tenant_id)}
     assert found == {("reply", said_of(2), False), ("correction", said_of(1), True)}
+    with in_tenant(shop.tenant_id):
+        judged_turn(talk, 1, True, 20, rating=None)  # the page that was read does not show it
+        before = talk.messages.count()
+    client.post(address, {"text": said_of(1), "corrects": wrong})
+    assert "has replied again meanwhile" in story_of(client, talk)
+    with in_tenant(shop.tenant_id):
+        assert talk.messages.count() == before
 
 
 def story_of(client, talk) -> str:
