@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,11 +12,15 @@ from uuid import UUID
 from django.conf import settings
 from procrastinate.contrib.django import app
 
+from accounts import ledger
+from accounts.tenancy import in_tenant, set_for_transaction
 from accounts.tenants import every_tenant
 from cascade import scorer_labels, scorer_training, scorer_versions
 from chatbackend import budget_mail, recovery
 from chatbackend.reporting import report
 from chatbackend.supervision import end_with_parent
+
+log = logging.getLogger(__name__)
 
 
 @app.periodic(cron="* * * * *")
@@ -28,6 +33,21 @@ def settle_dead_turns(timestamp: int) -> None:
 @app.task(queueing_lock="mail_budget_events", pass_context=False)
 def mail_budget_events(timestamp: int) -> None:
     budget_mail.send_due()
+
+
+@app.periodic(cron="41 2 * * *")
+@app.task(queueing_lock="check_ledger", pass_context=False)
+def check_ledger(timestamp: int) -> None:
+    """What is wrong with the books is logged: ids and amounts alone."""
+    for_every_tenant(_check_ledger)
+
+
+def _check_ledger(tenant_id: UUID) -> None:
+    with in_tenant(tenant_id):
+        set_for_transaction("statement_timeout", "120s")  # all books of a tenant; a check that takes longer is reported
+        findings = ledger.check(tenant_id)
+    for finding in findings:
+        log.error("the books of tenant %s are wrong: %s", tenant_id, finding)
 
 
 # --- tenants' own scorers: deferred by name from `manage.py train_scorer` and `manage.py scorer` ---

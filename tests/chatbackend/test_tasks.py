@@ -11,6 +11,7 @@ from django.db import connections
 from procrastinate.contrib.django import app
 from procrastinate.contrib.django.models import ProcrastinateJob
 
+from accounts.models import Account
 from accounts.tenancy import in_tenant
 from cascade import scorer_training, scorer_versions
 from cascade.models import ScorerVersion
@@ -75,6 +76,18 @@ def test_one_tenants_trouble_keeps_no_other_waiting(monkeypatch):
 
     tasks.for_every_tenant(deed)
     assert set(seen) == {shop.tenant_id for shop in shops}
+
+
+def test_each_night_all_books_are_proven_and_what_is_wrong_is_logged(caplog):
+    charlie, _ = (open_shop(name, "http://127.0.0.1:1").tenant_id for name in ("charlie", "alice"))
+    tasks.check_ledger(0)
+    assert caplog.messages == []
+    with in_tenant(charlie):
+        Account.objects.update(balance_micros=7)
+    tasks.check_ledger(0)
+    assert caplog.messages == [
+        f"the books of tenant {charlie} are wrong: the balance is 7, the entries come to 1000000"
+    ]
 
 
 def test_each_night_old_contexts_go_and_maps_are_fitted(monkeypatch):
