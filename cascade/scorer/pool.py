@@ -22,6 +22,7 @@ from cascade.scorer.serving import Scorer
 from cascade.values import Context
 
 MOST_OWN = 2  # processes with tenants' own weights, beside that of the shipped ones; up to 700 MB each
+RETRY_SECONDS = 60.0  # weights that did not come up are not begun with again before
 KEPT_SECONDS = 60.0  # after its last turn a process makes room for another tenant's
 
 log = logging.getLogger(__name__)
@@ -67,6 +68,7 @@ class Pool:
         self._used_at: dict[Path, float] = {}
         self._warming: dict[Path, asyncio.Task[None]] = {}
         self._unfit: set[Path] = set()  # tried and not to be tried again
+        self._not_before: dict[Path, float] = {}  # those that did not come up
         self._judges: WeakSet[Judge] = WeakSet()  # of turns that are not over
 
     @property
@@ -109,6 +111,8 @@ class Pool:
             self._own.move_to_end(folder)
             self._used_at[folder] = time.monotonic()
             return scorer if scorer.ready else None
+        if time.monotonic() < self._not_before.get(folder, 0.0):
+            return None
         idle = self._idle()
         if len(self._own) + len(self._warming) < self._most_own or idle:
             leaving = self._own.pop(idle) if idle and len(self._own) + len(self._warming) >= self._most_own else None
@@ -132,6 +136,7 @@ class Pool:
             self._unfit.add(folder)
             log.error("the weights in %s cannot be served, the shipped ones stand in: %s", folder.name, problem)
         except (OSError, TimeoutError) as problem:
+            self._not_before[folder] = time.monotonic() + RETRY_SECONDS
             log.error("the weights in %s did not come up: %s", folder.name, type(problem).__name__)
         finally:
             del self._warming[folder]

@@ -16,7 +16,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from cascade.scorer.legible import legible, read_whole
+from cascade.scorer.legible import judgeable
 from cascade.scorer.manifest import read
 from cascade.scorer.worker_protocol import READY, REPLY, Question
 from cascade.values import Context
@@ -24,8 +24,9 @@ from cascade.values import Context
 log = logging.getLogger(__name__)
 
 MOST_WAITING = 64  # answers at once; the next one is not scored
-HANG_SECONDS = 1.5  # without any reply although one is owed: the child hangs
-START_SECONDS = 120.0
+HANG_SECONDS = 1.5  # without any reply although one is owed: the child hangs, unless
+HANG_TIMES = 4  # times as long as what is owed takes at its pace is longer: it is slow
+START_SECONDS = 300.0
 EARLY_SECONDS = 1.0  # for the beginning of an answer; later the verdict is of no use
 PACE_OVER = 16  # replies, about: how fast the child is
 RESTART_PAUSE = 0.5  # seconds after the first crash, doubled up to the longest
@@ -52,6 +53,7 @@ class Scorer:
         self._owed = 0  # replies the child has still to give
         self._since = 0.0  # when it last replied, or was asked after a rest, or was started
         self._pace = 0.0  # seconds a reply, a moving average
+        self._warm_at: float | None = None  # when the child got ready; None: it has not
 
     async def start(self) -> None:
         """Start the child and wait until it is warm. Raises TimeoutError if it never gets there."""
@@ -75,10 +77,11 @@ class Scorer:
 
         At once where so many wait that its turn would come too late, at the deadline otherwise.
         """
-        if not (read_whole(answer) and legible(answer) and legible(context.question)):
+        if not judgeable(context.question, answer):
             return self._not_scored("unreadable")
         too_late = self._owed > 0 and (self._owed + 1) * self._pace > deadline_seconds
         if too_late or self._inside >= MOST_WAITING:
+            self._end_hang()  # or nobody would, where all are turned away
             return self._not_scored("overloaded")
         self._keep()
         self._inside += 1
@@ -88,9 +91,7 @@ class Scorer:
                 await self._ready.wait()
                 score = await self._ask(context, answer, until)
         except TimeoutError:
-            if self._hangs():
-                self.counts["killed"] += 1
-                self._kill()
+            self._end_hang()
             return self._not_scored("timed_out")
         except (ConnectionError, RuntimeError):
             return self._not_scored("crashed")
@@ -116,9 +117,14 @@ class Scorer:
         return None
 
     def _hangs(self) -> bool:
-        """Whether it owes us something and has been silent for longer than it should ever be."""
-        silent = time.monotonic() - self._since
-        return (self._owed > 0 and silent > HANG_SECONDS) if self._ready.is_set() else silent > START_SECONDS
+        """Whether it is warm, owes us something and has been silent for longer than it should ever be."""
+        patience = max(HANG_SECONDS, HANG_TIMES * self._pace * self._owed)
+        return self.ready and self._owed > 0 and time.monotonic() - self._since > patience
+
+    def _end_hang(self) -> None:
+        if self._hangs():
+            self.counts["killed"] += 1
+            self._kill()
 
     async def _ask(self, context: Context, answer: str, until: float) -> float:
         """Send one question and wait for its reply. Raises ConnectionError when the child ends first."""
@@ -149,21 +155,25 @@ class Scorer:
     async def _run_again_and_again(self) -> None:
         pause = RESTART_PAUSE
         while True:
-            lived = time.monotonic()
             try:
                 await self._run_once()
+            except TimeoutError:
+                self.counts["killed"] += 1
+                log.error("the scorer's process was not ready after %.0f s", START_SECONDS)
             except OSError as error:
                 log.error("the scorer's process could not be started: %s", error)
             finally:
                 self._fail_waiting()
                 await self._bury()
             self.counts["crashed"] += 1
-            pause = RESTART_PAUSE if time.monotonic() - lived > LONGEST_PAUSE else min(2 * pause, LONGEST_PAUSE)
+            steady = self._warm_at is not None and time.monotonic() - self._warm_at > LONGEST_PAUSE
+            pause = RESTART_PAUSE if steady else min(2 * pause, LONGEST_PAUSE)
             log.error("the scorer's process ended; starting it again in %.1f s", pause)
             await asyncio.sleep(pause)
 
     async def _run_once(self) -> None:
-        """Start the child and hand out its replies until it ends."""
+        """Start the child and hand out its replies until it ends. Raises TimeoutError when it never gets ready."""
+        self._warm_at = None
         self._child = child = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "cascade.scorer.worker", str(self.weights.resolve()),
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, cwd=ROOT, env=_environment(),
@@ -172,11 +182,10 @@ class Scorer:
         self._owed, self._since = 0, time.monotonic()
         assert child.stdout is not None
         try:
+            async with asyncio.timeout(START_SECONDS):
+                await self._until_ready(child.stdout)
             while True:
                 number, score = REPLY.unpack(await child.stdout.readexactly(REPLY.size))
-                if number == READY:
-                    self._ready.set()
-                    continue
                 self._note_pace()
                 if (reply := self._waiting.get(number)) and not reply.done():
                     reply.set_result(score)
@@ -184,6 +193,13 @@ class Scorer:
             await child.wait()
         finally:
             self._ready.clear()
+
+    async def _until_ready(self, replies: asyncio.StreamReader) -> None:
+        """The child's first word. Raises IncompleteReadError when it ends before."""
+        number, _ = REPLY.unpack(await replies.readexactly(REPLY.size))
+        assert number == READY
+        self._warm_at = time.monotonic()
+        self._ready.set()
 
     def _note_pace(self) -> None:
         now = time.monotonic()

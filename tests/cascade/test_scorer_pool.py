@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from cascade.scorer import pool as pool_module
 from cascade.scorer.calibration import Calibration
 from cascade.scorer.pool import Judge, Pool, Scoring
+from cascade.scorer.serving import Scorer
 from tests.cascade.scorer_cast import ANNA, asks
 from tests.cascade.small_scorer import small_weights
 
@@ -88,6 +90,27 @@ async def test_weights_that_cannot_be_served_stop_no_answer_and_are_not_tried_ag
         assert pool.judge(missing).scorer.weights == shipped
     finally:
         await pool.close()
+
+
+async def test_weights_that_do_not_come_up_are_left_alone_for_a_while_and_then_tried_again(
+    shipped, tmp_path, monkeypatch
+):
+    begun = []
+
+    async def never(scorer):
+        begun.append(scorer.weights)
+        raise TimeoutError
+
+    monkeypatch.setattr(Scorer, "start", never)
+    patient, hasty = Pool(shipped), Pool(shipped)
+    slow = own(shipped, tmp_path, "slow")
+    for _ in range(3):
+        await warmed(patient, slow)
+    assert begun == [slow.folder]
+    monkeypatch.setattr(pool_module, "RETRY_SECONDS", 0)
+    for _ in range(3):
+        await warmed(hasty, slow)
+    assert begun == [slow.folder] * 4
 
 
 async def test_a_score_is_read_through_the_map_of_the_weights_that_gave_it(shipped):

@@ -18,6 +18,7 @@ import torch
 
 from cascade.scorer import engines, head, manifest, serving
 from cascade.scorer import model as network
+from cascade.scorer.calibration import Calibration
 from cascade.scorer.manifest import UnfitWeights, read
 from cascade.scorer.serving import Scorer
 from tests.cascade.scorer_cast import ANNA, BEN, CARLA, PAIRS, asks
@@ -206,6 +207,57 @@ def test_a_process_that_never_gets_ready_is_started_again(weights, tmp_path, mon
     assert (counts["killed"], counts["started"]) == (1, 2)
 
 
+def test_a_process_that_never_gets_ready_is_ended_and_started_ever_more_seldom_though_nobody_asks(
+    weights, tmp_path, monkeypatch
+):
+    slow = tmp_path / "python"
+    slow.write_text("#!/bin/sh\nexec sleep 60\n")
+    slow.chmod(0o755)
+    for name, seconds in (("START_SECONDS", 0.2), ("RESTART_PAUSE", 0.05), ("LONGEST_PAUSE", 0.15)):
+        monkeypatch.setattr(serving, name, seconds)
+    monkeypatch.setattr(serving.sys, "executable", str(slow))
+    pauses, sleep = [], asyncio.sleep
+
+    async def paused(seconds):
+        pauses.append(seconds)
+        await sleep(0)
+
+    async def left_alone():
+        scorer = Scorer(weights)
+        with pytest.raises(TimeoutError):
+            await scorer.start()
+        monkeypatch.setattr(serving.asyncio, "sleep", paused)
+        async with asyncio.timeout(PATIENT):
+            while scorer.counts["killed"] < 3:
+                await sleep(0.05)
+        await scorer.close()
+        return scorer
+
+    scorer = asyncio.run(left_alone())
+    assert scorer._child is None
+    assert set(pauses[-2:]) == {0.15}  # each lived longer than that, but none was of use
+
+
+def test_a_busy_machine_is_not_taken_for_a_hang(weights):
+    scorer = Scorer(weights)
+    scorer._ready.set()
+    scorer._pace, scorer._owed = 0.5, 4
+    scorer._since = time.monotonic() - 4
+    assert not scorer._hangs()
+    scorer._since -= 5
+    assert scorer._hangs()
+
+
+async def test_a_hang_is_ended_though_all_who_ask_are_turned_away(weights):
+    scorer = Scorer(weights)
+    scorer._ready.set()
+    scorer._pace, scorer._owed, scorer._since = 0.1, 60, time.monotonic() - 30
+    assert await scorer.score(CONTEXT, "Hello.", deadline_seconds=2.0) is None
+    assert (scorer.counts["overloaded"], scorer.counts["killed"], scorer.ready) == (1, 1, False)
+    assert await scorer.score(CONTEXT, "Hello.", deadline_seconds=0.1) is None
+    assert scorer.counts["killed"] == 1
+
+
 def test_not_a_number_is_a_reject(tmp_path):
     async def ask():
         scorer = Scorer(small_weights(tmp_path, poisoned=True))
@@ -279,7 +331,10 @@ def test_all_engines_give_the_same_verdicts_on_the_shipped_weights():
     readings = [network.reading(tokenizer, *each, manifest.budget, manifest.window) for each in asked]
 
     def scores(engine):
-        return [manifest.calibration.probability(x) for x in head.logits(engine, joined, readings)]
+        """Those that are served, and what the network alone would say: beside the trees it has little weight."""
+        alone = network.logits(engine, [each.pieces for each in readings])
+        served = [manifest.calibration.probability(x) for x in head.logits(engine, joined, readings)]
+        return [*served, *(Calibration().probability(x) for x in alone)]
 
     plain = scores(network.load(SHIPPED)[0])
     for name, compute in engines.candidates(SHIPPED):
