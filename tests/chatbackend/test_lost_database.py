@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import threading
 from contextlib import asynccontextmanager
 
 import psycopg
@@ -28,7 +29,7 @@ ANSWER = "Your desk lamp is good and it comes on Wednesday."
 @pytest.fixture
 def models():
     with ModelServer() as server:
-        server.script("small", Reply(ANSWER, pace=0.1))
+        server.script("small", Reply(ANSWER))
         yield server
 
 
@@ -100,10 +101,13 @@ async def test_lost_before_a_message_it_is_refused_and_answered_when_sent_again(
 
 
 async def test_lost_in_mid_reply_it_is_shown_all_the_same_and_charged_once_when_it_is_back(alice, engine, models):
+    gone = threading.Event()
+    models.script("small", Reply(lambda _: ANSWER if gone.wait(30) else ""))
     async with serving(engine) as address, at_door(address, alice) as client:
         await client.send("message.send", text="Where is my order?")
         await asyncio.to_thread(models.wait_until, lambda: models.calls)
         async with without_database():
+            gone.set()
             await client.next(lambda f: f["event"] == "stream.chunk" and f["data"]["type"] == "finish", seconds=40)
             assert client.shown == ANSWER
             assert len(list(journal.waiting())) == 1
