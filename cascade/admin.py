@@ -5,7 +5,6 @@ Rights are those of `accounts.staff_pages.TenantAdmin`: what no role was given i
 
 from __future__ import annotations
 
-import json
 import secrets
 from base64 import b64encode
 from collections.abc import Iterator
@@ -14,11 +13,10 @@ from itertools import islice
 from typing import Any, ClassVar, cast
 from uuid import UUID
 
-from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.views.main import SEARCH_VAR
 from django.core.exceptions import PermissionDenied
-from django.db.models import Count, Max, Model, Prefetch, QuerySet, Sum
+from django.db.models import Count, Model, Prefetch, QuerySet, Sum
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import URLPattern, path, reverse
 from django.views.decorators.http import require_POST
@@ -28,10 +26,9 @@ from accounts.models import Member, User
 from accounts.sealing import seal
 from accounts.staff_pages import BOOKS, DESK, LEAD, TenantAdmin, TenantInline
 from accounts.templatetags.money import dollars
-from cascade import conversations
+from cascade import conversations, strategy_pages
 from cascade.models import (
     Article,
-    CascadeStrategy,
     Chatbot,
     Conversation,
     Event,
@@ -45,7 +42,8 @@ from cascade.models import (
     ShadowScore,
     Turn,
 )
-from cascade.strategy_check import EXAMPLE_TIER, LONGEST_SECONDS, problem
+
+__all__ = ["strategy_pages"]  # the pages that learn the cascade; Django finds them through here
 
 # --- what the operator offers ---------------------------------------------------------------
 
@@ -85,11 +83,12 @@ class ChatbotPage(TenantAdmin):
     list_select_related = ("live_strategy__chatbot",)
     fields = (
         *("name", "widget", "instructions", "tone", "hand_over_text", "floor", "live_strategy"),
+        *("explored_share", "explored_micros_a_day", "explored_models", "reference_model"),
         *("stale_after", "record_source_url", "record_source_ttl"),
     )
 
     def get_readonly_fields(self, request: HttpRequest, obj: Model | None = None) -> Any:
-        return ("widget",) if obj else ("live_strategy",)  # first the chatbot, then its strategy
+        return ("live_strategy", *(["widget"] if obj else []))  # a strategy is promoted on its own page
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         if obj.record_source_url and obj.record_source_secret is None:
@@ -97,59 +96,6 @@ class ChatbotPage(TenantAdmin):
             obj.record_source_secret = seal(secret)
             shown = f"whsec_{b64encode(secret).decode()}"
             self.message_user(request, f"The record source's secret, shown this once: {shown}", messages.WARNING)
-        super().save_model(request, obj, form, change)
-
-    def formfield_for_foreignkey(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
-        if db_field.name == "live_strategy":  # a chatbot lives by a strategy of its own
-            chatbot_id: Any = request.resolver_match.kwargs.get("object_id")  # type: ignore[union-attr]  # it was resolved
-            own = CascadeStrategy.objects.filter(chatbot_id=chatbot_id)
-            kwargs["queryset"] = own.select_related("chatbot")
-        return super().formfield_for_foreignkey(db_field, request, **kwargs)
-
-
-class StrategyForm(forms.ModelForm):
-    """A new version. Refuses tiers that could not be asked: an unknown model, or one without a price."""
-
-    class Meta:
-        model = CascadeStrategy
-        fields = ("chatbot", "tiers", "deadline_seconds")
-        help_texts: ClassVar = {"tiers": f"Cheapest first, for example {json.dumps([EXAMPLE_TIER])}"}
-
-    def clean_tiers(self) -> list[dict[str, Any]]:
-        tiers = self.cleaned_data["tiers"]
-        if wrong := problem(tiers):
-            raise forms.ValidationError(wrong)
-        priced = set(Price.objects.filter(model__enabled=True).values_list("model__name", flat=True))
-        if unknown := [str(tier["model"]) for tier in tiers if tier["model"] not in priced]:
-            raise forms.ValidationError(f"not offered, or without a price: {', '.join(unknown)}")
-        return tiers
-
-    def clean_deadline_seconds(self) -> float:
-        seconds: float = self.cleaned_data["deadline_seconds"]
-        if not 0 < seconds <= LONGEST_SECONDS:
-            raise forms.ValidationError(f"above 0, up to {LONGEST_SECONDS} seconds")
-        return seconds
-
-
-@admin.register(CascadeStrategy)
-class CascadeStrategyPage(TenantAdmin):
-    """A strategy never changes; a chatbot's next one is added here and chosen on the chatbot's page."""
-
-    added_by = LEAD
-    form = StrategyForm
-    list_display = ("__str__", "cascade", "deadline_seconds", "created_at")
-    list_filter = ("chatbot",)
-    list_select_related = ("chatbot",)
-    ordering = ("chatbot", "-version")
-
-    @display(description="asks")
-    def cascade(self, strategy: CascadeStrategy) -> str:
-        return " → ".join(f"{tier['model']} (≥ {tier['threshold']:g})" for tier in strategy.tiers)
-
-    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
-        Chatbot.objects.select_for_update().get(id=obj.chatbot_id)  # one new version at a time
-        latest = CascadeStrategy.objects.filter(chatbot=obj.chatbot).aggregate(version=Max("version"))["version"]
-        obj.version = (latest or 0) + 1
         super().save_model(request, obj, form, change)
 
 

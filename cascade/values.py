@@ -154,6 +154,7 @@ class Outcome(StrEnum):
     REJECTED = "rejected"  # answered, but not good enough for this customer
     FAILED = "failed"
     CANCELLED = "cancelled"
+    EXPLORED = "explored"  # asked after the reply, to learn what it would have said; nobody saw it
 
 
 @dataclass(frozen=True, slots=True)

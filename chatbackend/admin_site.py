@@ -28,7 +28,8 @@ SIDEBAR = {
     "": {"conversation": "forum", "turn": "alt_route", "modelcall": "smart_toy", "feedback": "thumbs_up_down"},
     "People": {"customer": "person", "member": "badge"},
     "Money": {"ledgerentry": "receipt_long", "hold": "lock_clock", "price": "sell"},
-    "Chatbot": {"chatbot": "chat_bubble", "article": "article", "cascadestrategy": "stairs", "widget": "widgets"},
+    "Chatbot": {"chatbot": "chat_bubble", "article": "article", "widget": "widgets"},
+    "Strategy": {"cascadestrategy": "stairs", "strategychange": "history"},
     "Scorer": {"scorerversion": "balance", "shadowscore": "contrast", "scorercalibration": "tune"},
     "Records": {"languagemodel": "dns", "message": "sms", "event": "stream", "apikey": "key", "tenant": "store"},
 }

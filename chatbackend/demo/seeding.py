@@ -18,12 +18,14 @@ from accounts.money import Money
 from accounts.sealing import seal
 from accounts.tariffs import set_tariff
 from accounts.tenancy import in_tenant
-from cascade.models import Article, CascadeStrategy, Chatbot
+from cascade import strategies
+from cascade.models import Article, Chatbot
 from chatbackend.demo import tiers
 from chatbackend.demo.shop import TENANT_ID, Shop, load
 
 LOGIN, PASSWORD = "demo", "demo-password"
 CREDIT = Money.from_usd(25)
+SEEDED_BY = "seed_demo"
 MARGIN = Decimal("0.25")  # on what the models cost
 
 
@@ -101,17 +103,10 @@ def _customers(shop: Shop) -> None:
 
 
 def _strategy(chatbot: Chatbot) -> list[str]:
-    """A strategy never changes: other tiers are another version."""
+    """The tiers that this machine can ask, unless somebody has promoted others; names of models, cheapest first."""
     wanted = tiers.tiers(timezone.now())
     live = chatbot.live_strategy
-    if live is None or live.tiers != wanted:
-        version = live.version + 1 if live else 1
-        chatbot.live_strategy = CascadeStrategy.objects.create(
-            tenant_id=TENANT_ID,
-            chatbot=chatbot,
-            version=version,
-            tiers=wanted,
-            deadline_seconds=tiers.TURN_SECONDS,
-        )
-        chatbot.save()
+    chosen_by_others = chatbot.strategy_changes.exclude(by=SEEDED_BY).exists()
+    if wanted and not chosen_by_others and (live is None or live.tiers != wanted):
+        strategies.promote(strategies.add_version(chatbot, wanted, tiers.TURN_SECONDS), SEEDED_BY)
     return [tier["model"] for tier in wanted]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 
 import pytest
@@ -34,12 +33,14 @@ from cascade.models import (
     ScorerCalibration,
     ScorerVersion,
     ShadowScore,
+    StrategyChange,
     Turn,
 )
 from tests.cast import Shop, open_shop
 
 pytestmark = pytest.mark.usefixtures("database")
 OPERATORS = (LanguageModel, Price)  # the same for every tenant
+UNEXPLORED = {"explored_share": "0", "explored_micros_a_day": "0", "explored_models": "", "reference_model": ""}
 MARK = "Heliotrope"  # stands in everything of Alice's that has a text
 
 
@@ -75,6 +76,7 @@ def converse(shop: Shop, customer: str) -> Conversation:
         Event.objects.create(**tenant, conversation=talk, first_seq=1, last_seq=2, frames=[])
         shadow, _ = ScorerVersion.objects.get_or_create(**tenant, weights_version=MARK, folder="v1", state="shadow")
         ShadowScore.objects.create(**tenant, version=shadow, call=turn.calls.earliest("number"), score=0.5)
+        StrategyChange.objects.create(**tenant, chatbot=bot, kind="promoted", after=bot.live_strategy, by=MARK)
         ScorerCalibration.objects.get_or_create(**tenant, weights_version=MARK, expected_bad=0.2, expected_worth=10)
     return talk
 
@@ -161,7 +163,7 @@ def test_support_reads_conversations_and_neither_money_nor_keys(shop, bob):
     for model in site._registry:
         name = model._meta.model_name
         private = name in {"member", "apikey", "widget", "hold", "ledgerentry", "languagemodel", "price"}
-        private = private or name in {"scorerversion", "shadowscore", "scorercalibration"}
+        private = private or name in {"scorerversion", "shadowscore", "scorercalibration", "strategychange"}
         assert bob.get(list_url(model)).status_code == (403 if private else 200), name
     assert "Balance" not in bob.get(reverse("admin:index")).content.decode()
 
@@ -192,8 +194,7 @@ def test_the_owner_edits_a_chatbot_and_an_article_of_their_own_tenant(shop, alic
         bot = Chatbot.objects.get()
     form = {
         "name": "Renamed", "instructions": "x", "tone": "", "hand_over_text": "y", "floor": "0.4",
-        "live_strategy": str(bot.live_strategy_id), "stale_after": "1 00:00:00", "record_source_url": "",
-        "record_source_ttl": "00:01:00",
+        "stale_after": "1 00:00:00", "record_source_url": "", "record_source_ttl": "00:01:00", **UNEXPLORED,
     }  # fmt: skip
     answer = alice.post(reverse("admin:cascade_chatbot_change", args=[bot.id]), form)
     assert answer.status_code == 302, answer.content.decode()
@@ -208,7 +209,7 @@ def test_a_new_record_source_gets_a_secret_that_is_shown_once(shop, alice):
     with in_tenant(shop.tenant_id):
         bot = Chatbot.objects.get()
     form = {
-        "name": "x", "instructions": "x", "tone": "", "hand_over_text": "y", "floor": "0.4", "live_strategy": "",
+        "name": "x", "instructions": "x", "tone": "", "hand_over_text": "y", "floor": "0.4", **UNEXPLORED,
         "stale_after": "1 00:00:00", "record_source_url": "https://a.example/records", "record_source_ttl": "00:01:00",
     }  # fmt: skip
     url = reverse("admin:cascade_chatbot_change", args=[bot.id])
@@ -222,22 +223,29 @@ def test_a_new_record_source_gets_a_secret_that_is_shown_once(shop, alice):
 TIER = {"model": "small", "threshold": 0.6, "deadline_seconds": 20, "max_output_tokens": 300}
 
 
+def strategy_form(shop, tier) -> dict[str, str]:
+    rows = {f"tiers-0-{column}": str(value) for column, value in tier.items()}
+    return {"chatbot": str(shop.chatbot_id), "deadline_seconds": "60", **rows}
+
+
 def test_an_owner_adds_a_strategy_and_makes_it_live(shop, alice):
-    form = {"chatbot": str(shop.chatbot_id), "tiers": json.dumps([TIER]), "deadline_seconds": "60"}
-    assert alice.post(list_url(CascadeStrategy) + "add/", form).status_code == 302
+    assert alice.post(list_url(CascadeStrategy) + "add/", strategy_form(shop, TIER)).status_code == 302
     with in_tenant(shop.tenant_id):
         made = CascadeStrategy.objects.get(version=2)
         assert (made.tenant_id, made.tiers) == (shop.tenant_id, [TIER])
+    alice.post(reverse("admin:cascade_strategy_promote", args=[made.id]))
+    with in_tenant(shop.tenant_id):
+        assert Chatbot.objects.get().live_strategy == made
 
 
 @pytest.mark.parametrize(
     "change",
-    [{"model": "unheard-of"}, {"threshold": 1.5}, {"threshold": "0.6"}, {"max_output_tokens": 0}, {"extra": 1}],
+    [{"model": "unheard-of"}, {"threshold": 1.5}, {"threshold": "high"}, {"max_output_tokens": 0}],
     ids=str,
 )
 def test_a_strategy_that_could_not_be_asked_is_refused(shop, alice, change):
-    form = {"chatbot": str(shop.chatbot_id), "tiers": json.dumps([TIER | change]), "deadline_seconds": "60"}
-    assert alice.post(list_url(CascadeStrategy) + "add/", form).status_code == 200
+    answer = alice.post(list_url(CascadeStrategy) + "add/", strategy_form(shop, TIER | change))
+    assert answer.status_code == 200
     with in_tenant(shop.tenant_id):
         assert CascadeStrategy.objects.count() == 1
 
@@ -245,8 +253,9 @@ def test_a_strategy_that_could_not_be_asked_is_refused(shop, alice, change):
 def test_a_chatbot_never_lives_by_another_tenants_strategy(shop, charlie):
     with in_tenant(shop.tenant_id):
         foreign = CascadeStrategy.objects.get()
-    form = {"chatbot": str(shop.chatbot_id), "tiers": json.dumps([TIER]), "deadline_seconds": "60"}
-    assert charlie.post(list_url(CascadeStrategy) + "add/", form).status_code == 200  # no such chatbot for Charlie
+    assert (
+        charlie.post(list_url(CascadeStrategy) + "add/", strategy_form(shop, TIER)).status_code == 200
+    )  # no such chatbot for Charlie
     with in_tenant(shop.tenant_id):
         assert list(CascadeStrategy.objects.all()) == [foreign]
 
@@ -256,6 +265,7 @@ def test_a_new_tenant_sets_up_its_chatbot(shop, alice):
     form = {
         "name": "Second", "widget": str(widget.id), "instructions": "x", "tone": "", "hand_over_text": "y",
         "floor": "0.4", "stale_after": "1 00:00:00", "record_source_url": "", "record_source_ttl": "00:01:00",
+        **UNEXPLORED,
     }  # fmt: skip
     assert alice.post(list_url(Chatbot) + "add/", form).status_code == 302
     with in_tenant(shop.tenant_id):

@@ -1,0 +1,77 @@
+"""The form by which a person of the tenant writes a new version of a strategy: a row of fields for each tier."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from django import forms
+
+from cascade import strategies
+from cascade.models import CascadeStrategy
+from cascade.strategy_check import EXAMPLE_TIER, LONGEST_SECONDS, MOST_TIERS
+
+LEAST_ROWS = 4
+NUMBERS = {"threshold": float, "deadline_seconds": float, "max_output_tokens": int}
+
+
+class TiersWidget(forms.Widget):
+    """A row a tier, cheapest first; one without a model is none. Gives a JSON list, as a `JSONField` takes it."""
+
+    template_name = "admin/cascade/tiers.html"
+
+    def get_context(self, name: str, value: Any, attrs: Any) -> dict[str, Any]:
+        tiers = json.loads(value) if isinstance(value, str) else value
+        filled = [tier for tier in tiers or [] if isinstance(tier, dict)]
+        rows = filled + [{}] * max(1, LEAST_ROWS - len(filled))
+        told = {"models": strategies.offered(), "rows": rows[:MOST_TIERS], "example": EXAMPLE_TIER}
+        return super().get_context(name, value, attrs) | told
+
+    def value_from_datadict(self, data: Mapping[str, Any], files: Any, name: str) -> str:
+        rows = [
+            {column: data.get(f"{name}-{row}-{column}", "") for column in EXAMPLE_TIER} for row in range(MOST_TIERS)
+        ]
+        return json.dumps([_tier(row) for row in rows if row["model"]])
+
+    def value_omitted_from_data(self, data: Mapping[str, Any], files: Any, name: str) -> bool:
+        return False
+
+
+def _tier(row: dict[str, str]) -> dict[str, Any]:
+    """Numbers where they are numbers; what is not is refused with the tier's name."""
+    tier: dict[str, Any] = dict(row)
+    for column, number in NUMBERS.items():
+        try:
+            tier[column] = number(row[column])
+        except ValueError:
+            continue
+    return tier
+
+
+class StrategyForm(forms.ModelForm):
+    """A new version. Refuses tiers that could not be asked: an unknown model, or one without a price."""
+
+    class Meta:
+        model = CascadeStrategy
+        fields = ("chatbot", "tiers", "deadline_seconds")
+        widgets: ClassVar = {"tiers": TiersWidget}
+        help_texts: ClassVar = {
+            "tiers": "Cheapest first. An answer is shown if its score is at least the threshold; else the next model"
+            " is asked. The last model's threshold is the chatbot's floor, whatever stands here.",
+            "deadline_seconds": "For all models of a turn together.",
+        }
+
+    def clean_tiers(self) -> list[dict[str, Any]]:
+        tiers: list[dict[str, Any]] = self.cleaned_data["tiers"]
+        try:
+            strategies.check(tiers)
+        except strategies.UnfitTiers as unfit:
+            raise forms.ValidationError(str(unfit)) from unfit
+        return tiers
+
+    def clean_deadline_seconds(self) -> float:
+        seconds: float = self.cleaned_data["deadline_seconds"]
+        if not 0 < seconds <= LONGEST_SECONDS:
+            raise forms.ValidationError(f"above 0, up to {LONGEST_SECONDS} seconds")
+        return seconds
