@@ -35,6 +35,7 @@ def provider(folder: Path, reply: str) -> Iterator[str]:
 def database(var: Path) -> Iterator[None]:
     """An embedded PostgreSQL as in production, migrated; Django is set up on it."""
     os.environ |= {"DJANGO_SETTINGS_MODULE": "chatbackend.settings", "VAR_DIR": str(var), "DEMO": "1"}
+    os.environ |= {f"RATE_{who}": "" for who in ("CUSTOMER", "ADDRESS", "TENANT", "NEWCOMERS")}
     for name in ("DATABASE_URL", "DATABASE_OWNER_URL", "REDIS_URL"):
         os.environ.pop(name, None)
     from chatbackend import embedded_postgres

@@ -18,12 +18,13 @@ from uuid import UUID
 
 from channels.generic.websocket import AsyncWebsocketConsumer
 
-from accounts import auth
+from accounts import auth, limits
 from accounts.auth import Caller, Proven, WidgetDoor
 from accounts.identity import LEEWAY, IdentityRefused
+from accounts.limits import RateLimited
 from accounts.tenancy import in_db
 from cascade.conversations import ConversationView, NotFound, open_conversation
-from chatbackend import chat, newcomers, protocol
+from chatbackend import chat, protocol
 from chatbackend.outbox import Outbox
 from chatbackend.protocol import Auth, Frame, Ping, ProtocolError, Send
 from chatbackend.reporting import report
@@ -121,7 +122,7 @@ class ChatConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]  # Channels ha
             case _ if self._session is None:
                 await self._refuse(Refusal("not_authenticated", protocol.CLOSE_IDENTITY), frame.id)
             case Send():
-                await self._session.send(frame)
+                await self._guarded(frame.id, self._begin(self._session, frame))
             case _:
                 self._spawn(self._guarded(frame.id, self._session.act(frame)))
 
@@ -133,11 +134,19 @@ class ChatConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]  # Channels ha
             await self._refuse(refusal, reply_to)
         except NotFound:
             await self._outbox.put(protocol.problem("not_found", reply_to=reply_to))
+        except RateLimited as limited:
+            await self._outbox.put(protocol.rate_limited(limited.retry_after, reply_to=reply_to))
         except DATABASE_GONE:
             await self._outbox.put(protocol.problem("temporarily_unavailable", reply_to=reply_to))
         except Exception as error:
             report(error)
             await self._outbox.put(protocol.problem("internal_error", reply_to=reply_to))
+
+    async def _begin(self, session: Session, send: Send) -> None:
+        """Raises RateLimited."""
+        caller = session.caller
+        await asyncio.to_thread(limits.message, caller.tenant_id, caller.customer_id, self._address())
+        await session.send(send)
 
     # --- who is there -------------------------------------------------------------------------
 
@@ -168,9 +177,9 @@ class ChatConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]  # Channels ha
     def _identify(self, frame: Auth) -> Caller:
         """Raises Refusal and what the database raises."""
         door, proven = self._verify(frame)
-        if proven.is_new and not newcomers.may_enter(self._address()):
-            raise Refusal("rate_limited", protocol.CLOSE_RATE)
         with refusing():
+            if proven.is_new:
+                limits.newcomer(self._address())
             return auth.admit(door, proven)
 
     def _origin(self) -> str | None:
@@ -193,13 +202,15 @@ class ChatConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]  # Channels ha
 
 @contextmanager
 def refusing() -> Iterator[None]:
-    """What `accounts.auth` refuses, as the socket says it."""
+    """What `accounts` refuses, as the socket says it."""
     try:
         yield
     except auth.UnknownWidget:
         raise Refusal("unknown_widget", protocol.CLOSE_ORIGIN) from None
     except IdentityRefused:
         raise Refusal("identity_refused", protocol.CLOSE_IDENTITY) from None
+    except RateLimited:
+        raise Refusal("rate_limited", protocol.CLOSE_RATE) from None
 
 
 def ready(caller: Caller, view: ConversationView, reply_to: str) -> Frame:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -50,7 +50,7 @@ PROBLEMS: dict[str, tuple[int, str]] = {
     "auth_timeout": (408, "No identity was given in time"),
     "unknown_widget": (403, "There is no such widget"),
     "origin_refused": (403, "The widget may not be used on this site"),
-    "rate_limited": (429, "Too many frames"),
+    "rate_limited": (429, "Too much was sent"),
     "too_slow": (503, "The frames were not read fast enough"),
     "not_found": (404, "There is no such thing"),
     "busy": (409, "The conversation is still being answered"),
@@ -419,6 +419,12 @@ def problem(
         "errors": list(errors),
     }
     return Frame("problem", data, conversation_id=conversation_id, reply_to=reply_to)
+
+
+def rate_limited(retry_after: int, *, reply_to: str | None) -> Frame:
+    """A message that was not taken; after so many seconds it may be sent again."""
+    told = problem("rate_limited", f"too many messages; again in {retry_after} seconds", reply_to=reply_to)
+    return replace(told, data={**told.data, "retry_after": retry_after})
 
 
 def refusal(error: ProtocolError) -> Frame:

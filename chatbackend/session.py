@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 
 class Session:
     def __init__(self, caller: Caller, view: ConversationView, outbox: Outbox, answer: Answer, spawn: Spawn) -> None:
-        self._caller, self._outbox, self._answer = caller, outbox, answer
+        self.caller, self._outbox, self._answer = caller, outbox, answer
         self._spawn = spawn  # for tasks that end with the socket
         self._following = Following(caller.tenant_id, view.id, view.last_seq, outbox.put)
         self._keeping_up: asyncio.Task[None] | None = None  # None: not live yet
@@ -80,7 +80,7 @@ class Session:
         """Show a turn's frames. The socket may be gone: the turn goes on and is stored."""
         pace, following = Pace(), self._following
         try:
-            async with aclosing(self._answer(self._caller, send)) as frames:
+            async with aclosing(self._answer(self.caller, send)) as frames:
                 async for frame in frames:
                     if frame.event == "ack":
                         following = self._followed_from(frame)
@@ -127,7 +127,7 @@ class Session:
         """The wanted conversation, which is this customer's."""
         wanted = self._wanted(frame)
         if wanted != self._following.conversation_id:
-            await in_db(conversations.open_conversation)(self._caller, wanted)
+            await in_db(conversations.open_conversation)(self.caller, wanted)
         return wanted
 
     def _follow(self, conversation_id: UUID, sent_seq: int) -> None:
@@ -135,7 +135,7 @@ class Session:
         if self._keeping_up:
             self._keeping_up.cancel()
             self._keeping_up = None
-        self._following = Following(self._caller.tenant_id, conversation_id, sent_seq, self._outbox.put)
+        self._following = Following(self.caller.tenant_id, conversation_id, sent_seq, self._outbox.put)
 
     def _go_live(self) -> None:
         if self._keeping_up is None:
@@ -161,7 +161,7 @@ class Session:
                     self._woken.set()
 
     async def _resume(self, frame: Resume) -> None:
-        view = await in_db(conversations.open_conversation)(self._caller, self._wanted(frame))
+        view = await in_db(conversations.open_conversation)(self.caller, self._wanted(frame))
         if view.id != self._following.conversation_id:
             self._follow(view.id, view.last_seq)
         if 0 <= view.last_seq - frame.last_seq <= MAX_REPLAY:
@@ -175,14 +175,14 @@ class Session:
 
     async def _history(self, frame: HistoryList) -> None:
         wanted = self._wanted(frame)
-        messages = await in_db(conversations.history)(self._caller, wanted, frame.before_seq, frame.limit)
+        messages = await in_db(conversations.history)(self.caller, wanted, frame.before_seq, frame.limit)
         before = messages[0]["seq"] if len(messages) == frame.limit else None
         page = {"messages": messages, "before_seq": before}
         await self._outbox.put(Frame("history.page", page, conversation_id=str(wanted), reply_to=frame.id))
 
     async def _feedback(self, frame: FeedbackSet) -> None:
         message_id = UUID(frame.message_id)
-        await in_db(conversations.set_feedback)(self._caller, message_id, frame.rating, frame.comment)
+        await in_db(conversations.set_feedback)(self.caller, message_id, frame.rating, frame.comment)
         await self._outbox.put(acknowledged(frame.id, self._following.conversation_id))
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import environ
 from cryptography.fernet import Fernet
 from django.core.exceptions import ImproperlyConfigured
+from limits import RateLimitItem, parse
 
 from chatbackend import embedded_postgres
 
@@ -162,6 +163,23 @@ CHANNEL_LAYERS = {  # no "default": Channels would end every socket whose layer 
     if REDIS_URL
     else {"BACKEND": "channels.layers.InMemoryChannelLayer"}
 }
+
+# --- how much may be sent (accounts.limits) --------------------------------------------------
+
+
+def rate(name: str, default: str) -> RateLimitItem | None:
+    """`30/minute`, `1000/hour` ...; None, where it is set to nothing: no limit."""
+    told = env.str(name, default=default)
+    try:
+        return parse(told) if told else None
+    except ValueError:
+        raise ImproperlyConfigured(f"{name} must be like {default}, not {told!r}") from None
+
+
+RATE_CUSTOMER = rate("RATE_CUSTOMER", "30/minute")  # messages
+RATE_ADDRESS = rate("RATE_ADDRESS", "600/minute")  # messages; an office or a mobile network shares one
+RATE_TENANT = rate("RATE_TENANT", "3000/minute")  # messages
+RATE_NEWCOMERS = rate("RATE_NEWCOMERS", "60/hour")  # new visitors of one address
 
 # --- the admin pages: how they look --------------------------------------------------------
 

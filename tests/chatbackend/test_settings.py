@@ -53,7 +53,7 @@ def test_no_mail_server_may_be_said_by_an_empty_name():
 def test_every_setting_is_explained():
     read = set(
         re.findall(
-            r'(?:env\.\w+|laptop_secret)\(\s*"(\w+)"', (settings.BASE_DIR / "chatbackend/settings.py").read_text()
+            r'(?:env\.\w+|laptop_secret|rate)\(\s*"(\w+)"', (settings.BASE_DIR / "chatbackend/settings.py").read_text()
         )
     )
     explained = set(re.findall(r"^# ([A-Z_]+)=", (settings.BASE_DIR / ".env.example").read_text(), re.MULTILINE))

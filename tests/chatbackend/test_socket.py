@@ -22,7 +22,7 @@ from cascade import conversations
 from cascade.models import Conversation, Feedback, Message, Turn
 from cascade.providers import OpenAIProvider
 from cascade.runner import Engine
-from chatbackend import asgi, consumers, newcomers, session
+from chatbackend import asgi, consumers, session
 from chatbackend.consumers import ChatConsumer, answer_with
 from chatbackend.outbox import Outbox
 from tests.cast import ScriptedScorer, open_shop
@@ -358,8 +358,8 @@ async def test_an_unexpected_fault_at_the_door_leaves_the_deadline_running(serve
         assert (await client.until_closed(), client.problems) == (4408, ["internal_error", "auth_timeout"])
 
 
-async def test_an_address_becomes_so_many_new_visitors_and_no_more(served, alice, monkeypatch):
-    monkeypatch.setattr(newcomers, "LIMIT", parse("2/hour"))
+async def test_an_address_becomes_so_many_new_visitors_and_no_more(served, alice, settings):
+    settings.RATE_NEWCOMERS = parse("2/hour")
     key = alice.widget_key
     async with served() as address:
         async with connected(address) as one, connected(address) as two:
@@ -372,11 +372,19 @@ async def test_an_address_becomes_so_many_new_visitors_and_no_more(served, alice
             await back.auth(widget_key=key, visitor=visitors[0])
 
 
-def test_a_whole_ipv6_network_is_one_address():
-    same = {newcomers.network(address) for address in ("2001:db8::1", "2001:db8::ffff:1", "2001:db8:0:0:9::")}
-    assert len(same) == 1
-    assert newcomers.network("2001:db8:0:1::1") not in same
-    assert newcomers.network("::ffff:192.0.2.7") == newcomers.network("192.0.2.7") != newcomers.network("192.0.2.8")
+async def test_who_sends_too_much_is_told_when_there_is_room_again_and_loses_nothing(served, alice, settings):
+    settings.RATE_CUSTOMER = parse("2/minute")
+    async with served() as address, at_door(address, alice) as client, at_door(address, alice, "c2") as other:
+        for _ in range(2):
+            await client.ask()
+        id = await client.send("message.send", text="And the third?")
+        problem = await client.next("problem")
+        assert (problem["data"]["code"], problem["reply_to"]) == ("rate_limited", id)
+        assert 1 <= problem["data"]["retry_after"] <= 60
+        assert len(await in_db(rows)(alice, Turn)) == 2
+        await other.ask()
+        settings.RATE_CUSTOMER = None
+        await client.ask(id=id)
 
 
 async def test_a_withdrawn_identity_closes_the_socket(served, alice):
