@@ -20,7 +20,7 @@ run: $(INSTALLED)  ## start everything with the demo shop (WEB_PORT=8000)
 	@DEMO=1 $(BIN)/python manage.py run
 
 test: lint chromium  ## everything that must pass
-	@$(WITHOUT_DATABASE) $(BIN)/python manage.py fetch_models $(TEST_MODEL)
+	@$(WITHOUT_DATABASE) $(BIN)/python manage.py fetch_models $(TEST_MODEL) minilm-l6-v2
 	$(BIN)/python -m pytest
 
 lint: $(TESTS_INSTALLED)  ## style and types

@@ -1,20 +1,36 @@
-"""From settings to the process's one engine: real SDK clients, one pool of scorers."""
+"""From settings to the process's one engine: real SDK clients, one pool of scorers, one embedder."""
 
 from __future__ import annotations
 
+import logging
 from functools import cache
 
 from django.conf import settings
 
+from cascade.embedder import MODEL
+from cascade.embedder.serving import Embedder
+from cascade.local_models import ModelMissing, path_of
 from cascade.providers import ADAPTERS, Provider
 from cascade.runner import Engine
 from cascade.scorer.pool import Pool
+
+log = logging.getLogger(__name__)
 
 
 @cache
 def scorer() -> Pool:
     """Its first process starts with its first answer, or before (`Pool.start`)."""
     return Pool(settings.SCORER_WEIGHTS)
+
+
+@cache
+def embedder() -> Embedder | None:
+    """Its process starts with its first text, or before. None: the sentence encoder is not on this machine."""
+    try:
+        return Embedder(path_of(MODEL, settings.MODELS_ROOT))
+    except ModelMissing as problem:
+        log.warning("texts are not embedded: %s", problem)
+        return None
 
 
 @cache

@@ -39,15 +39,17 @@ async def begin() -> None:
     """Raises ImproperlyConfigured when row-level security would not bind us; nothing is served then."""
     await in_db(refuse_unbound_role)()
     await live.start()
-    _working.update({asyncio.create_task(recovery.keep_settling()), asyncio.create_task(warm_scorer())})
+    _working.update({asyncio.create_task(recovery.keep_settling()), asyncio.create_task(warm())})
 
 
-async def warm_scorer() -> None:
-    """The first customer does not wait for its process; one that does not come up is tried again by the next."""
-    try:
-        await wiring.scorer().start()
-    except Exception as problem:
-        report(problem)
+async def warm() -> None:
+    """The first customer does not wait for these processes; one that does not come up is tried again by the next."""
+    for each in (wiring.scorer(), wiring.embedder()):
+        try:
+            if each:
+                await each.start()
+        except Exception as problem:
+            report(problem)
 
 
 async def end() -> None:
@@ -61,6 +63,8 @@ async def end() -> None:
         await wiring.engine().aclose()
     if wiring.scorer.cache_info().currsize:
         await wiring.scorer().close()
+    if wiring.embedder.cache_info().currsize and (embedder := wiring.embedder()):
+        await embedder.close()
 
 
 async def lifespan(scope: object, receive: Receive, send: Sender) -> None:

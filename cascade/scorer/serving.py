@@ -1,76 +1,30 @@
-"""Scores for the web process, which never imports torch: questions go to a child process and come back in time.
+"""Scores for the web process, which never imports torch: a child process gives them (`cascade.kept_process`).
 
-Whatever happens there - a crash, a hang, NaN, an answer nobody can read, too many at once - ends within the deadline
-in None, which means "not scored" and is never accepted; the child is restarted and the mishap counted.
+Whatever happens there ends within the deadline in None, which means "not scored" and is never accepted.
 """
 
 from __future__ import annotations
 
-import asyncio
-import logging
 import math
-import os
-import pickle
-import sys
-import time
-from collections import Counter
 from pathlib import Path
 
+from cascade.kept_process import KeptProcess
 from cascade.scorer.legible import judgeable
 from cascade.scorer.manifest import read
-from cascade.scorer.worker_protocol import READY, REPLY, Question
+from cascade.scorer.worker_protocol import REPLY, Question
 from cascade.values import Context
 
-log = logging.getLogger(__name__)
-
-MOST_WAITING = 64  # answers at once; the next one is not scored
-HANG_SECONDS = 1.5  # without any reply although one is owed: the child hangs, unless
-HANG_TIMES = 4  # times as long as what is owed takes at its pace is longer: it is slow
-START_SECONDS = 300.0
 EARLY_SECONDS = 1.0  # for the beginning of an answer; later the verdict is of no use
-PACE_OVER = 16  # replies, about: how fast the child is
-RESTART_PAUSE = 0.5  # seconds after the first crash, doubled up to the longest
-LONGEST_PAUSE = 30.0
-ROOT = Path(__file__).resolve().parents[2]
 
 
-class Scorer:
+class Scorer(KeptProcess):
     """One child process with one folder of weights. Raises UnfitWeights when the folder must not be served."""
 
     def __init__(self, weights: Path) -> None:
+        super().__init__("scorer", "cascade.scorer.worker", str(weights.resolve()), REPLY.size)
         self.weights = weights
         manifest = read(weights)
         self.version, self._abort_below = manifest.version, manifest.abort_below
-        self.counts = Counter[
-            str
-        ]()  # scored, unreadable, timed_out, overloaded, not_a_number, crashed, killed, started
-        self._waiting: dict[int, asyncio.Future[float]] = {}
-        self._inside = 0  # questions being answered or waiting for the child to be ready
-        self._numbers = 0
-        self._child: asyncio.subprocess.Process | None = None
-        self._ready = asyncio.Event()
-        self._keeper: asyncio.Task[None] | None = None
-        self._owed = 0  # replies the child has still to give
-        self._since = 0.0  # when it last replied, or was asked after a rest, or was started
-        self._pace = 0.0  # seconds a reply, a moving average
-        self._warm_at: float | None = None  # when the child got ready; None: it has not
-
-    async def start(self) -> None:
-        """Start the child and wait until it is warm. Raises TimeoutError if it never gets there."""
-        self._keep()
-        async with asyncio.timeout(START_SECONDS):
-            await self._ready.wait()
-
-    @property
-    def ready(self) -> bool:
-        """Whether its process is warm: what is asked now is scored at once."""
-        return self._ready.is_set()
-
-    async def close(self) -> None:
-        if self._keeper:
-            self._keeper.cancel()
-            await asyncio.gather(self._keeper, return_exceptions=True)
-            self._keeper = None
 
     async def score(self, context: Context, answer: str, *, deadline_seconds: float = 2.0) -> float | None:
         """The probability that the answer is good for this customer; None: not scored.
@@ -78,29 +32,15 @@ class Scorer:
         At once where so many wait that its turn would come too late, at the deadline otherwise.
         """
         if not judgeable(context.question, answer):
-            return self._not_scored("unreadable")
-        too_late = self._owed > 0 and (self._owed + 1) * self._pace > deadline_seconds
-        if too_late or self._inside >= MOST_WAITING:
-            self._end_hang()  # or nobody would, where all are turned away
-            return self._not_scored("overloaded")
-        self._keep()
-        self._inside += 1
-        until = time.monotonic() + deadline_seconds
-        try:
-            async with asyncio.timeout(deadline_seconds):
-                await self._ready.wait()
-                score = await self._ask(context, answer, until)
-        except TimeoutError:
-            self._end_hang()
-            return self._not_scored("timed_out")
-        except (ConnectionError, RuntimeError):
-            return self._not_scored("crashed")
-        except (pickle.PicklingError, TypeError, AttributeError, RecursionError):
-            return self._not_scored("unreadable")
-        finally:
-            self._inside -= 1
+            self._mishap("unreadable")
+            return None
+        reply = await self.ask(lambda number, until: Question(number, context, answer, until), deadline_seconds)
+        if reply is None:
+            return None
+        score: float = REPLY.unpack(reply)[1]
         if math.isnan(score):
-            return self._not_scored("not_a_number")
+            self._mishap("not_a_number")
+            return None
         self.counts["scored"] += 1
         return score
 
@@ -110,123 +50,3 @@ class Scorer:
             return None
         score = await self.score(context, draft, deadline_seconds=EARLY_SECONDS)
         return score if score is not None and score < self._abort_below else None
-
-    def _not_scored(self, mishap: str) -> float | None:
-        self.counts[mishap] += 1
-        log.warning("an answer was not scored: %s", mishap)
-        return None
-
-    def _hangs(self) -> bool:
-        """Whether it is warm, owes us something and has been silent for longer than it should ever be."""
-        patience = max(HANG_SECONDS, HANG_TIMES * self._pace * self._owed)
-        return self.ready and self._owed > 0 and time.monotonic() - self._since > patience
-
-    def _end_hang(self) -> None:
-        if self._hangs():
-            self.counts["killed"] += 1
-            self._kill()
-
-    async def _ask(self, context: Context, answer: str, until: float) -> float:
-        """Send one question and wait for its reply. Raises ConnectionError when the child ends first."""
-        pipe = self._child.stdin if self._child else None
-        if pipe is None:
-            raise ConnectionError
-        self._numbers = self._numbers % 0xFFFFFFFF + 1
-        number = self._numbers
-        frame = pickle.dumps(Question(number, context, answer, until))
-        reply: asyncio.Future[float] = asyncio.get_running_loop().create_future()
-        self._waiting[number] = reply
-        try:
-            pipe.write(len(frame).to_bytes(4, "little") + frame)
-            if not self._owed:
-                self._since = time.monotonic()
-            self._owed += 1
-            await pipe.drain()
-            return await reply
-        finally:
-            self._waiting.pop(number, None)
-
-    # --- the child's life --------------------------------------------------------------------
-
-    def _keep(self) -> None:
-        if self._keeper is None or self._keeper.done():
-            self._keeper = asyncio.create_task(self._run_again_and_again(), name="scorer")
-
-    async def _run_again_and_again(self) -> None:
-        pause = RESTART_PAUSE
-        while True:
-            try:
-                await self._run_once()
-            except TimeoutError:
-                self.counts["killed"] += 1
-                log.error("the scorer's process was not ready after %.0f s", START_SECONDS)
-            except OSError as error:
-                log.error("the scorer's process could not be started: %s", error)
-            finally:
-                self._fail_waiting()
-                await self._bury()
-            self.counts["crashed"] += 1
-            steady = self._warm_at is not None and time.monotonic() - self._warm_at > LONGEST_PAUSE
-            pause = RESTART_PAUSE if steady else min(2 * pause, LONGEST_PAUSE)
-            log.error("the scorer's process ended; starting it again in %.1f s", pause)
-            await asyncio.sleep(pause)
-
-    async def _run_once(self) -> None:
-        """Start the child and hand out its replies until it ends. Raises TimeoutError when it never gets ready."""
-        self._warm_at = None
-        self._child = child = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "cascade.scorer.worker", str(self.weights.resolve()),
-            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, cwd=ROOT, env=_environment(),
-        )  # fmt: skip
-        self.counts["started"] += 1
-        self._owed, self._since = 0, time.monotonic()
-        assert child.stdout is not None
-        try:
-            async with asyncio.timeout(START_SECONDS):
-                await self._until_ready(child.stdout)
-            while True:
-                number, score = REPLY.unpack(await child.stdout.readexactly(REPLY.size))
-                self._note_pace()
-                if (reply := self._waiting.get(number)) and not reply.done():
-                    reply.set_result(score)
-        except asyncio.IncompleteReadError:
-            await child.wait()
-        finally:
-            self._ready.clear()
-
-    async def _until_ready(self, replies: asyncio.StreamReader) -> None:
-        """The child's first word. Raises IncompleteReadError when it ends before."""
-        number, _ = REPLY.unpack(await replies.readexactly(REPLY.size))
-        assert number == READY
-        self._warm_at = time.monotonic()
-        self._ready.set()
-
-    def _note_pace(self) -> None:
-        now = time.monotonic()
-        self._pace += ((now - self._since) - self._pace) / PACE_OVER
-        self._owed, self._since = self._owed - 1, now
-
-    def _fail_waiting(self) -> None:
-        for reply in self._waiting.values():
-            if not reply.done():
-                reply.set_exception(ConnectionError("the scorer's process ended"))
-                reply.exception()  # read: a caller that is already gone must not be warned about
-
-    def _kill(self) -> None:
-        self._ready.clear()
-        if self._child and self._child.returncode is None:
-            self._child.kill()
-
-    async def _bury(self) -> None:
-        """Nothing of the child outlives this: neither the process nor its pipes."""
-        self._kill()
-        child, self._child = self._child, None
-        if child and child.stdin:
-            child.stdin.close()
-            await child.wait()
-
-
-def _environment() -> dict[str, str]:
-    """No keys and no settings of the product: only what Python and its one thread need."""
-    kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "LD_LIBRARY_PATH") if name in os.environ}
-    return {**kept, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", "HF_HUB_OFFLINE": "1"}

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from cascade.values import Context
 
 REPLY = struct.Struct("<Id")  # number of the question, score (NaN: none)
-READY = 0  # the number of the reply that says: loaded and warm
+SCORE = struct.Struct("<d")  # the reply without its number
 
 
 @dataclass(frozen=True, slots=True)

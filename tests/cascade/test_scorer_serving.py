@@ -16,7 +16,8 @@ import psutil
 import pytest
 import torch
 
-from cascade.scorer import engines, head, manifest, serving
+from cascade import kept_process
+from cascade.scorer import engines, head, manifest
 from cascade.scorer import model as network
 from cascade.scorer.calibration import Calibration
 from cascade.scorer.manifest import UnfitWeights, read
@@ -79,11 +80,11 @@ def test_many_at_once_are_all_answered_and_too_many_are_not_scored(live):
     scorer.counts["overloaded"] = 0
 
     async def flood():
-        many = range(serving.MOST_WAITING + 5)
+        many = range(kept_process.MOST_WAITING + 5)
         return await asyncio.gather(*(scorer.score(CONTEXT, f"No. {n}", deadline_seconds=PATIENT) for n in many))
 
     assert run(flood()).count(None) == scorer.counts["overloaded"] == 5
-    assert scorer.counts["scored"] - before == serving.MOST_WAITING
+    assert scorer.counts["scored"] - before == kept_process.MOST_WAITING
 
 
 POISON = [
@@ -160,7 +161,7 @@ def test_a_caller_who_gives_up_leaves_nothing_behind(live):
 
 def test_the_process_is_told_no_secrets(live):
     os.environ["OPENAI_API_KEY"] = "sk-secret"
-    told = serving._environment()
+    told = kept_process._environment()
     del os.environ["OPENAI_API_KEY"]
     environ = Path(f"/proc/{live[0]._child.pid}/environ").read_bytes()
     assert "sk-secret" not in told.values()
@@ -191,8 +192,8 @@ def test_a_process_that_never_gets_ready_is_started_again(weights, tmp_path, mon
     slow = tmp_path / "python"
     slow.write_text("#!/bin/sh\nexec sleep 60\n")
     slow.chmod(0o755)
-    monkeypatch.setattr(serving, "START_SECONDS", 0.2)
-    monkeypatch.setattr(serving.sys, "executable", str(slow))
+    monkeypatch.setattr(kept_process, "START_SECONDS", 0.2)
+    monkeypatch.setattr(kept_process.sys, "executable", str(slow))
 
     async def ask():
         scorer = Scorer(weights)
@@ -214,8 +215,8 @@ def test_a_process_that_never_gets_ready_is_ended_and_started_ever_more_seldom_t
     slow.write_text("#!/bin/sh\nexec sleep 60\n")
     slow.chmod(0o755)
     for name, seconds in (("START_SECONDS", 0.2), ("RESTART_PAUSE", 0.05), ("LONGEST_PAUSE", 0.15)):
-        monkeypatch.setattr(serving, name, seconds)
-    monkeypatch.setattr(serving.sys, "executable", str(slow))
+        monkeypatch.setattr(kept_process, name, seconds)
+    monkeypatch.setattr(kept_process.sys, "executable", str(slow))
     pauses, sleep = [], asyncio.sleep
 
     async def paused(seconds):
@@ -226,7 +227,7 @@ def test_a_process_that_never_gets_ready_is_ended_and_started_ever_more_seldom_t
         scorer = Scorer(weights)
         with pytest.raises(TimeoutError):
             await scorer.start()
-        monkeypatch.setattr(serving.asyncio, "sleep", paused)
+        monkeypatch.setattr(kept_process.asyncio, "sleep", paused)
         async with asyncio.timeout(PATIENT):
             while scorer.counts["killed"] < 3:
                 await sleep(0.05)
@@ -355,7 +356,7 @@ def test_the_last_layer_for_the_first_piece_alone_changes_nothing(weights):
 
 def test_importing_the_engines_reports_nothing_to_anybody():
     code = "import sys, cascade.scorer.engines; sys.exit(bool(sys.modules.get('openvino_telemetry')))"
-    assert subprocess.run([sys.executable, "-c", code], check=False, cwd=serving.ROOT).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code], check=False, cwd=kept_process.ROOT).returncode == 0
 
 
 def test_the_process_stays_small_whatever_it_is_asked(shipped):

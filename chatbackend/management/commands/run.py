@@ -18,6 +18,7 @@ from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
 from django.utils import timezone
 
+from cascade.embedder import MODEL as ENCODER
 from cascade.local_models import catalogue
 from chatbackend import embedded_postgres
 from chatbackend.demo import seeding, tiers
@@ -62,14 +63,14 @@ class Command(BaseCommand):
     def prepare(self) -> None:
         self.say("1/5 database: bringing the tables up to date (first time: 5 s)")
         call_command("migrate", database="owner", verbosity=0)
+        wanted = (ENCODER, *(tiers.wanted_models() if settings.DEMO else ()))
+        size = sum(catalogue()[name].bytes for name in wanted) / 1e9
+        self.say(f"2/5 local models: {', '.join(wanted)} (first time: {size:.1f} GB, a minute or more)")
+        try:
+            call_command("fetch_models", *wanted)
+        except CommandError as problem:
+            self.say(str(problem))
         if settings.DEMO:
-            wanted = tiers.wanted_models()
-            size = sum(catalogue()[name].bytes for name in wanted) / 1e9
-            self.say(f"2/5 local models: {', '.join(wanted)} (first time: {size:.1f} GB, a minute or more)")
-            try:
-                call_command("fetch_models", *wanted)
-            except CommandError as problem:
-                self.say(str(problem))
             self.say("3/5 the demo's shop (2 s)")
             call_command("seed_demo", stdout=self.stdout)
 
