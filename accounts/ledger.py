@@ -7,7 +7,8 @@ what the tenant's credit, the debt to the provider and the operator's result gro
 
 Two sums stand on the account row so that a hold is one guarded update: `balance_micros`, the sum
 of all entries, and `held_micros`, the sum of all open holds. Whoever would overdraw finds no row
-to update. `check` proves both sums against the entries.
+to update. `check` proves both sums against the entries. A hold and a settlement are one statement each
+(`place_hold` and `settle_hold`, SQL functions of migration 0008): no lock waits for the network.
 
 Each function opens its tenant's transaction; inside an open one of the same tenant it joins it,
 so a turn's transcript and its charges are committed together. What a provider charges for a call is left to
@@ -17,49 +18,32 @@ nobody waits in a circle: hold, budgets, allowance, account.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
+from typing import Any
 from uuid import UUID
 
 from django.db import IntegrityError, connection
-from django.db.models import F, QuerySet, Sum
+from django.db.models import F, Sum
+from uuid_utils.compat import uuid7
 
 from accounts import budgets, tariffs
-from accounts.budgets import Spender
+from accounts.budgets import BudgetExceeded, Spender
 from accounts.ledger_check import INVARIANTS
-from accounts.models import Account, Allowance, Hold, LedgerEntry
+from accounts.models import Account, Allowance, Budget, Hold, LedgerEntry
 from accounts.money import ZERO, Money
 from accounts.tariffs import Terms, terms_of
-from accounts.tenancy import in_tenant
+from accounts.tenancy import finish, in_tenant
 
 # The columns by which an entry says which call it is for.
 ABOUT_THE_CALL = (
     *("source", "call_id", "conversation_id", "chatbot_id", "number", "provider", "model", "tier", "price_version"),
 )
 
-
-# The guard and the deed are one statement: of two turns that race for the last cent, the second finds no row.
-PLACE = """
-    WITH fits AS (
-        UPDATE accounts_account SET held_micros = held_micros + %(amount_micros)s
-        WHERE tenant_id = %(tenant_id)s AND balance_micros >= held_micros + %(amount_micros)s RETURNING tenant_id
-    )
-    INSERT INTO accounts_hold (id, tenant_id, turn_id, period, tariff_id, included_micros, amount_micros, spendings)
-    SELECT %(id)s, tenant_id, %(turn_id)s, %(period)s::date, %(tariff_id)s::uuid, %(included_micros)s,
-           %(amount_micros)s, %(spendings)s::uuid[] FROM fits
-    RETURNING id
-"""
-
-SETTLE = """
-    WITH settled AS (
-        UPDATE accounts_hold SET settled_at = statement_timestamp(), spent_micros = %(spent)s
-        WHERE id = %(id)s AND settled_at IS NULL RETURNING tenant_id, amount_micros
-    )
-    UPDATE accounts_account a
-    SET balance_micros = balance_micros - %(spent)s, held_micros = held_micros - settled.amount_micros
-    FROM settled WHERE a.tenant_id = settled.tenant_id
-"""
+COUNTED = ("cost_micros", "amount_micros", "included_micros", "input_tokens", "output_tokens")
+PLACE = "SELECT budget, needed, free, held FROM place_hold(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
 
 
 class InsufficientFunds(Exception):
@@ -151,6 +135,8 @@ def hold(tenant_id: UUID, turn_id: UUID, amount: Money, spender: Spender | None 
         BudgetExceeded: a hard budget has less room.
         AlreadyHeld: the turn has a hold.
         ValueError: `amount` is negative.
+
+    Where several things are wanting, one that will not be there in a moment is told before one that may.
     """
     if amount < ZERO:
         raise ValueError(f"${amount} cannot be held")
@@ -158,28 +144,28 @@ def hold(tenant_id: UUID, turn_id: UUID, amount: Money, spender: Spender | None 
         moment = tariffs.now(tenant_id)
         if moment is None:
             raise InsufficientFunds(amount, ZERO)
-        most = moment.terms.ceiling(amount)
-        made = Hold(tenant_id=tenant_id, turn_id=turn_id, period=moment.period, tariff_id=moment.terms.tariff_id)
-        made.spendings = budgets.reserve(tenant_id, spender, most) if moment.budgets else []
-        made.included_micros = _reserve_quota(made, moment.terms, most.micros)
-        made.amount_micros = most.micros - made.included_micros
-        return _place(made, moment.terms)
+        terms, hold_id = moment.terms, uuid7()
+        about = (tenant_id, hold_id, turn_id, moment.period, terms.tariff_id, terms.included.micros)
+        most = terms.ceiling(amount).micros
+        try:
+            wanting = finish(PLACE, (*about, most, *budgets.subjects(spender)))
+        except IntegrityError:
+            raise AlreadyHeld(f"turn {turn_id} has a hold") from None
+    if wanting:
+        raise _refusal(tenant_id, wanting)
+    return hold_id
 
 
-def _place(made: Hold, terms: Terms) -> UUID:
-    columns = ("id", "tenant_id", "turn_id", "period", "tariff_id", "included_micros", "amount_micros", "spendings")
-    try:
-        with connection.cursor() as cursor:
-            cursor.execute(PLACE, {column: getattr(made, column) for column in columns})
-            if cursor.fetchone():
-                return made.id
-    except IntegrityError:
-        raise AlreadyHeld(f"turn {made.turn_id} has a hold") from None
-    if Hold.objects.filter(turn_id=made.turn_id).exists():
-        raise AlreadyHeld(f"turn {made.turn_id} has a hold")
-    account = Account.objects.filter(tenant_id=made.tenant_id).first() or Account(tenant_id=made.tenant_id)
-    free, held = account.balance_micros - account.held_micros, account.held_micros + _quota_of_others(made, terms)
-    raise InsufficientFunds(Money(made.amount_micros), Money(free), Money(held))
+def _refusal(
+    tenant_id: UUID, wanting: Sequence[tuple[UUID | None, int, int, int]]
+) -> InsufficientFunds | BudgetExceeded:
+    """The gravest of what is wanting: budgets, or (None) money."""
+    budget_id, *micros = min(wanting, key=lambda row: row[1] <= row[2] + row[3])
+    figures = [Money(amount) for amount in micros]
+    if budget_id is None:
+        return InsufficientFunds(*figures)
+    with in_tenant(tenant_id):
+        return BudgetExceeded(Budget.objects.get(id=budget_id), *figures)
 
 
 def settle(tenant_id: UUID, turn_id: UUID, charges: Sequence[Charge]) -> bool:
@@ -197,47 +183,43 @@ def settle(tenant_id: UUID, turn_id: UUID, charges: Sequence[Charge]) -> bool:
     if any(charge.cost < ZERO for charge in charges):
         raise ValueError("a charge cannot be negative")
     with in_tenant(tenant_id):
-        held = _locked(turn_id)
-        if held.settled_at is not None:
-            return False  # whoever came first has charged it
-        terms = terms_of(held.tariff)
-        prices = [terms.price(charge.cost, charge.outcome).micros for charge in charges]
-        reserved = Money(held.amount_micros + held.included_micros)
-        budgets.count(held.spendings, Money(sum(prices)), released=reserved)
-        covered = _use_quota(held, terms, sum(prices))
-        entries = [_entry(held, charge) for charge in charges]
-        for entry, price in zip(entries, prices, strict=True):
-            included = min(price, covered)
-            covered -= included
-            _balance(entry, price, included)
-        LedgerEntry.objects.bulk_create(entries)
-        spent = -sum(entry.amount_micros for entry in entries)
-        with connection.cursor() as cursor:
-            cursor.execute(SETTLE, {"id": held.id, "spent": spent})
-        return True
+        terms = tariffs.of_turn(turn_id)
+        if terms is None:
+            raise NotHeld(f"turn {turn_id} has no hold")
+        entries = json.dumps([_priced(charge, terms) for charge in charges], default=str)
+        [(settled,)] = finish("SELECT settle_hold(%s, %s, %s)", (turn_id, terms.included.micros, entries))
+    return bool(settled)
 
 
-def adjust(tenant_id: UUID, call_id: UUID, correct: Money, memo: str) -> bool:
+def _priced(charge: Charge, terms: Terms) -> dict[str, Any]:
+    """A charge as `settle_hold` takes it: columns of the entry, its amount the whole price."""
+    price = terms.price(charge.cost, charge.outcome)
+    return {"id": uuid7(), "amount_micros": -price.micros, **_columns(charge)}
+
+
+def adjust(tenant_id: UUID, call_id: UUID, correct: Money, memo: str, tokens: tuple[int, int] | None = None) -> bool:
     """Correct what the provider charged for a call by one more entry, so that it comes to `correct` in all.
 
     What the tenant pays follows by the tariff of the charge; quota that is no longer needed is given back.
+    `tokens`: what went in and came out, as the provider counts it; None: the books have that right.
 
     Returns:
-        True: an entry was written. False: the entries of the call come to `correct` already.
+        True: an entry was written. False: the entries of the call come to this already.
 
     Raises:
         NotCharged: the call was never charged.
-        ValueError: `correct` is negative.
+        ValueError: `correct` or a count is negative.
     """
-    if correct < ZERO:
-        raise ValueError(f"a call cannot cost ${correct}")
+    if correct < ZERO or min(tokens or (0,)) < 0:
+        raise ValueError(f"a call cannot cost ${correct} for {tokens} tokens")
     with in_tenant(tenant_id):
         turn_id = LedgerEntry.objects.filter(call_id=call_id).values_list("turn_id", flat=True).first()
         if turn_id is None:
             raise NotCharged(f"call {call_id} was not charged")
         held = _locked(turn_id)
-        outcome = LedgerEntry.objects.filter(call_id=call_id).latest("created_at", "id").outcome
-        return _correct(held, call_id, correct, outcome, memo)
+        latest = LedgerEntry.objects.filter(call_id=call_id).latest("created_at", "id")
+        known = latest.estimated if tokens is None else False
+        return _correct(held, call_id, correct, tokens, known, latest.outcome, memo)
 
 
 def settle_late(tenant_id: UUID, turn_id: UUID, charge: Charge, memo: str) -> bool:
@@ -257,9 +239,15 @@ def settle_late(tenant_id: UUID, turn_id: UUID, charge: Charge, memo: str) -> bo
     with in_tenant(tenant_id):
         held = _locked(turn_id)
         if LedgerEntry.objects.filter(call_id=charge.call_id).exists():
-            return _correct(held, charge.call_id, charge.cost, charge.outcome, memo)
-        entry = _entry(held, charge)
-        entry.period, entry.memo = _this_month(tenant_id), memo
+            tokens = charge.input_tokens, charge.output_tokens
+            return _correct(held, charge.call_id, charge.cost, tokens, charge.estimated, charge.outcome, memo)
+        entry = LedgerEntry(
+            kind=LedgerEntry.Kind.CHARGE,
+            period=_this_month(tenant_id),
+            memo=memo,
+            **_of_hold(held),
+            **_columns(charge),
+        )
         _balance(entry, terms_of(held.tariff).price(charge.cost, charge.outcome).micros, 0)
         _book_late(held, entry)
         return True
@@ -275,9 +263,6 @@ def check(tenant_id: UUID) -> list[str]:
         return [sentence for (sentence,) in cursor.fetchall()]
 
 
-# --- the month and its quota ----------------------------------------------------------------------
-
-
 def _this_month(tenant_id: UUID) -> date:
     moment = tariffs.now(tenant_id)
     if moment is None:
@@ -285,40 +270,7 @@ def _this_month(tenant_id: UUID) -> date:
     return moment.period
 
 
-def _allowance(held: Hold) -> QuerySet[Allowance]:
-    return Allowance.objects.filter(period=held.period)
-
-
-def _reserve_quota(held: Hold, terms: Terms, wanted: int) -> int:
-    """How much of the month's quota is set aside for a turn that needs `wanted` micro-dollars."""
-    if terms.included == ZERO:
-        return 0
-    Allowance.objects.bulk_create([Allowance(tenant_id=held.tenant_id, period=held.period)], ignore_conflicts=True)
-    month = _allowance(held).select_for_update().get()
-    reserved = max(0, min(wanted, terms.included.micros - month.used_micros - month.held_micros))
-    _allowance(held).update(held_micros=F("held_micros") + reserved)
-    return reserved
-
-
-def _quota_of_others(held: Hold, terms: Terms) -> int:
-    """How much more of the month's quota there was for this turn if those that run now used none of theirs."""
-    if terms.included == ZERO:
-        return 0
-    return max(0, terms.included.micros - _allowance(held).get().used_micros) - held.included_micros
-
-
-def _use_quota(held: Hold, terms: Terms, wanted: int) -> int:
-    """How much of the month's quota pays for a turn that is charged `wanted`; its reservation ends."""
-    if terms.included == ZERO:
-        return 0
-    month = _allowance(held).select_for_update().get()
-    others = month.held_micros - held.included_micros
-    used = max(0, min(wanted, terms.included.micros - month.used_micros - others))
-    _allowance(held).update(used_micros=F("used_micros") + used, held_micros=others)
-    return used
-
-
-# --- rows -----------------------------------------------------------------------------------------
+# --- corrections ----------------------------------------------------------------------------------
 
 
 def _locked(turn_id: UUID) -> Hold:
@@ -329,16 +281,39 @@ def _locked(turn_id: UUID) -> Hold:
     return held
 
 
-def _correct(held: Hold, call_id: UUID, cost: Money, outcome: str, memo: str) -> bool:
-    """One more entry, so that the call cost `cost` in all and is priced as one of this outcome; False: it is."""
+def _correct(
+    held: Hold,
+    call_id: UUID,
+    cost: Money,
+    tokens: tuple[int, int] | None,
+    estimated: bool,
+    outcome: str,
+    memo: str,
+) -> bool:
+    """One more entry, so that the call cost `cost` for `tokens` in all and is priced by its outcome; False: it is."""
     entries = LedgerEntry.objects.filter(call_id=call_id)
-    so_far = entries.aggregate(*(Sum(name) for name in ("cost_micros", "amount_micros", "included_micros")))
-    paid, covered = -so_far["amount_micros__sum"], so_far["included_micros__sum"]
+    booked = entries.aggregate(**{name: Sum(name) for name in COUNTED})
+    paid, covered = -booked["amount_micros"], booked["included_micros"]
     price = terms_of(held.tariff).price(cost, outcome).micros
-    entry = _correction(entries.get(kind=LedgerEntry.Kind.CHARGE), outcome, memo)
-    entry.cost_micros = cost.micros - so_far["cost_micros__sum"]
+    charge = entries.get(kind=LedgerEntry.Kind.CHARGE)
+    entry = LedgerEntry(
+        kind=LedgerEntry.Kind.ADJUSTMENT,
+        period=_this_month(held.tenant_id),
+        corrects=charge,
+        outcome=outcome,
+        memo=memo,
+        estimated=estimated,
+        cost_micros=cost.micros - booked["cost_micros"],
+        **_of_hold(held),
+        **{column: getattr(charge, column) for column in ABOUT_THE_CALL},
+    )
+    if tokens is not None:
+        entry.input_tokens, entry.output_tokens = (
+            tokens[0] - booked["input_tokens"],
+            tokens[1] - booked["output_tokens"],
+        )
     _balance(entry, price - (paid + covered), min(price, covered) - covered)
-    if not (entry.cost_micros or entry.amount_micros or entry.included_micros):
+    if not any(getattr(entry, name) for name in COUNTED):
         return False
     _book_late(held, entry)
     return True
@@ -346,9 +321,10 @@ def _correct(held: Hold, call_id: UUID, cost: Money, outcome: str, memo: str) ->
 
 def _book_late(held: Hold, entry: LedgerEntry) -> None:
     entry.save(force_insert=True)
-    budgets.count(held.spendings, Money(entry.included_micros - entry.amount_micros), released=ZERO)
+    budgets.count(held.spendings, Money(entry.included_micros - entry.amount_micros))
     # Whether it needs the row or not: of several corrections in one transaction, the next may, after the account's.
-    _allowance(held).update(used_micros=F("used_micros") + entry.included_micros)
+    quota = Allowance.objects.filter(period=held.period)
+    quota.update(used_micros=F("used_micros") + entry.included_micros)
     Hold.objects.filter(pk=held.pk).update(spent_micros=F("spent_micros") - entry.amount_micros)
     _move(held.tenant_id, entry.amount_micros)
 
@@ -358,39 +334,24 @@ def _move(tenant_id: UUID, balance: int) -> None:
     Account.objects.filter(tenant_id=tenant_id).update(balance_micros=F("balance_micros") + balance)
 
 
-def _entry(held: Hold, charge: Charge) -> LedgerEntry:
-    """A charge that does not balance yet."""
-    return LedgerEntry(
-        tenant_id=held.tenant_id,
-        kind=LedgerEntry.Kind.CHARGE,
-        period=held.period,
-        hold=held,
-        tariff_id=held.tariff_id,
-        turn_id=held.turn_id,
-        cost_micros=charge.cost.micros,
-        dearest_micros=charge.dearest.micros,
-        outcome=charge.outcome,
-        estimated=charge.estimated,
-        input_tokens=charge.input_tokens,
-        output_tokens=charge.output_tokens,
-        **{column: getattr(charge, column) for column in ABOUT_THE_CALL},
-    )
+# --- columns of entries ---------------------------------------------------------------------------
 
 
-def _correction(charge: LedgerEntry, outcome: str, memo: str) -> LedgerEntry:
-    """An adjustment without amounts yet; it belongs to the month in which it is written."""
-    return LedgerEntry(
-        tenant_id=charge.tenant_id,
-        kind=LedgerEntry.Kind.ADJUSTMENT,
-        period=_this_month(charge.tenant_id),
-        hold_id=charge.hold_id,
-        tariff_id=charge.tariff_id,
-        turn_id=charge.turn_id,
-        corrects=charge,
-        outcome=outcome,
-        memo=memo,
-        **{column: getattr(charge, column) for column in ABOUT_THE_CALL},
-    )
+def _columns(charge: Charge) -> dict[str, Any]:
+    """All that an entry says of the call itself."""
+    about = {column: getattr(charge, column) for column in ABOUT_THE_CALL}
+    return about | {
+        "cost_micros": charge.cost.micros,
+        "dearest_micros": charge.dearest.micros,
+        "outcome": charge.outcome,
+        "estimated": charge.estimated,
+        "input_tokens": charge.input_tokens,
+        "output_tokens": charge.output_tokens,
+    }
+
+
+def _of_hold(held: Hold) -> dict[str, Any]:
+    return {"tenant_id": held.tenant_id, "hold": held, "tariff_id": held.tariff_id, "turn_id": held.turn_id}
 
 
 def _balance(entry: LedgerEntry, price: int, included: int) -> None:

@@ -21,7 +21,8 @@ WITH entries AS (SELECT * FROM accounts_ledgerentry),
      ),
      call_sums AS (
          SELECT call_id, -sum(amount_micros) AS paid, count(*) FILTER (WHERE kind = 'charge') AS charges,
-                sum(cost_micros) AS cost, sum(included_micros) AS covered
+                sum(cost_micros) AS cost, sum(included_micros) AS covered,
+                least(sum(input_tokens), sum(output_tokens)) AS tokens
          FROM entries WHERE call_id IS NOT NULL GROUP BY call_id
      ),
      sides AS (
@@ -84,6 +85,8 @@ UNION ALL
 SELECT format('call %s cost %s in all', call_id, cost) FROM call_sums WHERE cost < 0
 UNION ALL
 SELECT format('call %s was covered with %s in all', call_id, covered) FROM call_sums WHERE covered < 0
+UNION ALL
+SELECT format('call %s used %s tokens in all', call_id, tokens) FROM call_sums WHERE tokens < 0
 UNION ALL
 SELECT format('entry %s debits %s and credits %s', id, debits, credits) FROM sides WHERE debits <> credits
 UNION ALL

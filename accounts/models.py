@@ -387,8 +387,8 @@ class LedgerEntry(TenantRow):
     tier = models.PositiveSmallIntegerField(null=True)
     outcome = models.CharField(max_length=10, blank=True)
     price_version = models.CharField(max_length=64, blank=True)
-    input_tokens = models.PositiveIntegerField(default=0)
-    output_tokens = models.PositiveIntegerField(default=0)
+    input_tokens = models.IntegerField(default=0)
+    output_tokens = models.IntegerField(default=0)
 
     class Meta:
         verbose_name_plural = "ledger entries"
@@ -410,6 +410,10 @@ class LedgerEntry(TenantRow):
                 | Q(kind="charge", hold__isnull=False, call_id__isnull=False, corrects=None)
                 | Q(kind="adjustment", hold__isnull=False, call_id__isnull=False, corrects__isnull=False),
                 name="an_entry_says_what_it_is_for",
+            ),
+            models.CheckConstraint(
+                condition=Q(kind="adjustment") | Q(input_tokens__gte=0, output_tokens__gte=0),
+                name="only_a_correction_takes_tokens_back",
             ),
         ]
         indexes = [

@@ -26,7 +26,6 @@ PARTS = 10_000  # a margin is a whole number of ten-thousandths
 TERMS_NOW = """
     SELECT greatest(date_trunc('month', statement_timestamp() AT TIME ZONE t.time_zone)::date,
                     (SELECT max(period) + interval '1 month' FROM accounts_statement WHERE tenant_id = t.id)::date),
-           EXISTS (SELECT FROM accounts_budget WHERE tenant_id = t.id),
            f.id, f.margin, f.reply_micros, f.included_micros
     FROM accounts_tenant t
     LEFT JOIN LATERAL (
@@ -34,6 +33,11 @@ TERMS_NOW = """
         WHERE tenant_id = t.id AND valid_from <= statement_timestamp() ORDER BY valid_from DESC LIMIT 1
     ) f ON true
     WHERE t.id = %s
+"""
+
+TERMS_OF_TURN = """
+    SELECT f.id, f.margin, f.reply_micros, f.included_micros
+    FROM accounts_hold h LEFT JOIN accounts_tariff f ON f.id = h.tariff_id WHERE h.turn_id = %s
 """
 
 
@@ -71,7 +75,6 @@ class Moment:
 
     period: date  # the first day of the month, where the tenant is; after a closed one the next at the earliest
     terms: Terms
-    budgets: bool  # whether the tenant has any
 
 
 def now(tenant_id: UUID) -> Moment | None:
@@ -79,7 +82,15 @@ def now(tenant_id: UUID) -> Moment | None:
     with connection.cursor() as cursor:
         cursor.execute(TERMS_NOW, [tenant_id])
         row = cursor.fetchone()
-    return Moment(row[0], _terms(*row[2:]), row[1]) if row else None
+    return Moment(row[0], _terms(*row[1:])) if row else None
+
+
+def of_turn(turn_id: UUID) -> Terms | None:
+    """Those of the moment its hold was made, in the tenant's transaction. None: it has no hold."""
+    with connection.cursor() as cursor:
+        cursor.execute(TERMS_OF_TURN, [turn_id])
+        row = cursor.fetchone()
+    return _terms(*row) if row else None
 
 
 def terms_of(tariff: Tariff | None) -> Terms:

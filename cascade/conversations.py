@@ -360,13 +360,13 @@ def close_turn(result: TurnResult) -> list[dict[str, Any]]:
             return []
         for attempt, outcome in zip(result.attempts, result.outcomes, strict=True):
             ModelCall.objects.filter(id=attempt.id).update(outcome=outcome, score=attempt.score, **_columns(attempt))
-        _charge(result.tenant_id, result.turn_id)
         _remember(result)
         conversation = Conversation.objects.select_related("chatbot").get(id=result.conversation_id)
         turn = Turn.objects.get(id=result.turn_id)
         frames = _tell(conversation, turn, result)
         if result.hand_over:
             frames += hand_over(conversation, turn)
+        _charge(result.tenant_id, result.turn_id)  # last: other turns of the tenant wait from here to our commit
         return frames
 
 
@@ -441,8 +441,8 @@ def _bury(turn: Turn) -> None:
             _estimate(call)
         call.outcome, call.error = Outcome.FAILED, call.error or "process_died"
         call.save()
-    _charge(turn.tenant_id, turn.id)
     append(turn.conversation, [{"event": "stream.chunk", "data": {"type": "error", "errorText": "interrupted"}}], turn)
+    _charge(turn.tenant_id, turn.id)
 
 
 def _estimate(call: ModelCall) -> None:

@@ -58,7 +58,7 @@ def spent(tenant_id: UUID, most: int, cost: int, spender: Spender = ANYBODY) -> 
 
 def counted(tenant_id: UUID) -> list[tuple[int, int]]:
     with in_tenant(tenant_id):
-        return list(BudgetSpending.objects.order_by("id").values_list("spent_micros", "held_micros"))
+        return list(BudgetSpending.objects.order_by("created_at").values_list("spent_micros", "held_micros"))
 
 
 # --- one turn after another -------------------------------------------------------------------
@@ -109,6 +109,21 @@ def test_money_on_hold_refuses_only_for_now(alice):
     with pytest.raises(InsufficientFunds) as refused:
         held(alice, 900_000)
     assert not refused.value.for_now
+
+
+def test_what_is_wanting_for_good_is_told_before_what_is_wanting_for_now(alice):
+    budget(alice, 100)
+    held(alice, 60)
+    budget(alice, 50, scope="customer", refusal="Not today.")  # of which nothing is spent, and nothing will be
+    with pytest.raises(BudgetExceeded) as refused:
+        held(alice, 60)
+    assert (refused.value.refusal, refused.value.for_now) == ("Not today.", False)
+    with in_tenant(alice):
+        Budget.objects.update(limit_micros=F("limit_micros") + 2_000_000)
+        Budget.objects.filter(scope="tenant").update(limit_micros=1_000_030)
+    with pytest.raises(InsufficientFunds) as poor:  # the budget has room in a moment, the account has not
+        held(alice, 1_000_010)
+    assert not poor.value.for_now
 
 
 def test_a_budget_counts_what_the_tenant_pays_before_its_quota(alice):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from decimal import Decimal
 from uuid import UUID, uuid4
 
@@ -165,6 +166,21 @@ def test_an_estimate_is_corrected_by_one_more_entry(alice):
     assert ledger.check(alice) == []
 
 
+def test_a_correction_carries_the_tokens_and_is_no_estimate_once_the_provider_has_told(alice):
+    turn_id, call_id = held_turn(funded(alice, 1000), 500), uuid7()
+    estimate = charge(100, estimated=True, call_id=call_id, input_tokens=80, output_tokens=50)
+    ledger.settle(alice, turn_id, [estimate])
+    assert ledger.adjust(alice, call_id, Money(100), "the provider's log", (90, 40))
+    assert not ledger.adjust(alice, call_id, Money(100), "the provider's log", (90, 40))
+    late = replace(estimate, cost=Money(70), estimated=False, input_tokens=60, output_tokens=10)
+    assert ledger.settle_late(alice, turn_id, late, "it came after all")
+    with in_tenant(alice):
+        entries = LedgerEntry.objects.exclude(hold=None).order_by("created_at")
+        told = [(entry.cost_micros, entry.input_tokens, entry.output_tokens, entry.estimated) for entry in entries]
+    assert told == [(100, 80, 50, True), (0, 10, -10, False), (-30, -30, -30, False)]
+    assert ledger.check(alice) == []
+
+
 def test_a_call_that_was_never_charged_cannot_be_corrected(alice, charlie):
     call_id = uuid7()
     ledger.settle(alice, held_turn(funded(alice, 100), 50), [charge(10, call_id=call_id)])
@@ -211,6 +227,7 @@ class Books(RuleBasedStateMachine):
         self.received = self.given = self.charged = self.quota = 0  # micro-dollars; charged after the quota
         self.open: dict[UUID, tuple[Terms, int, int]] = {}  # terms, money, quota
         self.cost: dict[UUID, int] = {}
+        self.tokens: dict[UUID, tuple[int, int]] = {}
         self.call: dict[UUID, tuple[Terms, str, int, int]] = {}  # terms, outcome, price, covered
 
     @property
@@ -267,19 +284,21 @@ class Books(RuleBasedStateMachine):
             self.quota += covered
             self.charged += price - covered
             self.cost[each.call_id] = each.cost.micros
+            self.tokens[each.call_id] = (each.input_tokens, each.output_tokens)
             self.call[each.call_id] = (terms, each.outcome, price, covered)
         return multiple(*(each.call_id for each in charges))
 
-    @rule(call_id=calls, correct=SMALL)
-    def adjust(self, call_id, correct):
+    @rule(call_id=calls, correct=SMALL, tokens=st.none() | st.tuples(SMALL, SMALL))
+    def adjust(self, call_id, correct, tokens):
         terms, outcome, price, covered = self.call[call_id]
-        changed = self.cost[call_id] != correct
-        assert ledger.adjust(self.tenant_id, call_id, Money(correct), "any") is changed
+        counted = tokens or self.tokens[call_id]
+        changed = (self.cost[call_id], self.tokens[call_id]) != (correct, counted)
+        assert ledger.adjust(self.tenant_id, call_id, Money(correct), "any", tokens) is changed
         new_price = terms.price(Money(correct), outcome).micros
         new_covered = min(new_price, covered)
         self.quota += new_covered - covered
         self.charged += (new_price - new_covered) - (price - covered)
-        self.cost[call_id] = correct
+        self.cost[call_id], self.tokens[call_id] = correct, counted
         self.call[call_id] = (terms, outcome, new_price, new_covered)
 
     @invariant()
@@ -288,12 +307,14 @@ class Books(RuleBasedStateMachine):
         assert account(self.tenant_id) == (balance, sum(money for _, money, _ in self.open.values()))
         assert ledger.check(self.tenant_id) == []
         owed = sum(self.cost.values())
-        assert sums(self.tenant_id) == (self.received, balance, owed, self.received - balance - owed)
+        counted = tuple(map(sum, zip((0, 0), *self.tokens.values(), strict=True)))
+        assert sums(self.tenant_id) == (self.received, balance, owed, self.received - balance - owed, *counted)
 
 
 def sums(tenant_id: UUID) -> tuple[int, ...]:
-    """Received, the tenant's credit, owed to providers, the operator's result."""
+    """Received, the tenant's credit, owed to providers, the operator's result; tokens in and out."""
     names = [f"{name}_micros" for name in ("received", "amount", "cost", "result")]
+    names += ["input_tokens", "output_tokens"]
     with in_tenant(tenant_id):
         found = LedgerEntry.objects.aggregate(*(Sum(name) for name in names))
     return tuple(int(found[f"{name}__sum"] or 0) for name in names)
