@@ -61,10 +61,13 @@ class LanguageModelPage(TenantAdmin):
 
 @admin.register(Price)
 class PricePage(TenantAdmin):
-    """US dollars per million tokens."""
+    """US dollars per million tokens. One with a tenant is that tenant's own; without, it is the list's."""
 
     seen_by = BOOKS
-    list_display = ("model", "valid_from", "input", "output", "cached_input", "cache_write", "per_request", "source")
+    list_display = (
+        *("model", "tenant", "valid_from", "valid_until", "input", "output", "cached_input", "cache_write"),
+        *("reasoning", "per_request", "batch", "source"),
+    )
     list_filter = ("model",)
     list_select_related = ("model",)
     ordering = ("model__name", "-valid_from")

@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import Any
 
 import structlog
 from django.conf import settings
-from django.db.models import Q
 from django.utils import timezone
+from pydantic import TypeAdapter
 
 from accounts import models as accounts
 from accounts.budgets import Spender, cheapest_tiers
@@ -24,11 +25,25 @@ from cascade.record_source import RecordSource
 from cascade.scorer.pool import Scoring
 from cascade.scorer_tuning import expected, ratings, scoring
 from cascade.strictness import stricter, strictness
-from cascade.values import Context, Customer, LanguageModel, Passage, Price, Record, Strategy, Tier, Usage, Utterance
+from cascade.values import (
+    Context,
+    Customer,
+    LanguageModel,
+    LongPrompt,
+    Passage,
+    Price,
+    Record,
+    Strategy,
+    Tier,
+    Usage,
+    Utterance,
+)
 
 MOST_RECORDS = 200  # of a customer, the newest
 MOST_ARTICLES = 500  # of a chatbot
 
+FIGURES = ("input", "output", "cached_input", "cache_write", "per_request", "reasoning", "batch")
+LONG_PROMPTS: TypeAdapter[list[LongPrompt]] = TypeAdapter(list[LongPrompt])
 log = structlog.get_logger(__name__)
 
 
@@ -188,39 +203,53 @@ def with_strictness(found: Strategy, raised: float) -> Strategy:
 def current_prices(wanted: Iterable[models.LanguageModel], now: datetime) -> dict[str, Price]:
     """By model name. Raises NoStrategy when a model has no price today: an unknown price is never free."""
     wanted = list(wanted)
-    rows = models.Price.objects.filter(Q(model__in=wanted), valid_from__lte=now).select_related("model")
-    found = {row.model.name: price_value(row) for row in rows.order_by("valid_from")}  # the latest stays
+    found = {row.model.name: price_value(row) for row in prices_at(wanted, now)}
     for model in wanted:
         if model.name not in found:
             raise NoStrategy("unknown_price", f"{model.name} has no price")
     return found
 
 
+def prices_at(wanted: Iterable[models.LanguageModel], moment: datetime) -> list[models.Price]:
+    """What each model costs the tenant at `moment`: by its own override where one is in force, else by the list."""
+    rows = models.Price.objects.filter(model__in=wanted, valid_from__lte=moment).select_related("model")
+    latest = {(row.model_id, row.tenant_id is not None): row for row in rows.order_by("valid_from")}
+    overrides = {
+        model_id: row
+        for (model_id, own), row in latest.items()
+        if own and (row.valid_until is None or row.valid_until > moment)
+    }
+    listed = {model_id: row for (model_id, own), row in latest.items() if not own}
+    return list((listed | overrides).values())
+
+
 def dearest_cost(call: models.ModelCall) -> Money:
     """What the usage of `call` would have cost at the dearest model of its turn's strategy, at the turn's prices."""
     tiers = call.turn.strategy.tiers if call.turn.strategy else []
     wanted = models.LanguageModel.objects.filter(enabled=True, name__in=[tier["model"] for tier in tiers])
-    rows = models.Price.objects.filter(model__in=wanted, valid_from__lte=call.turn.created_at).order_by("valid_from")
-    current = {row.model_id: row for row in rows}  # the latest stays
     usage = Usage(
         input_tokens=call.input_tokens or 0,
         output_tokens=call.output_tokens or 0,
         cached_input_tokens=call.cached_input_tokens,
         cache_write_tokens=call.cache_write_tokens,
+        reasoning_tokens=call.reasoning_tokens,
     )
-    others = (pricing.cost(usage, price_value(row)) for row in current.values())
+    others = (pricing.cost(usage, price_value(row)) for row in prices_at(wanted, call.turn.created_at))
     return max(others, default=ZERO)
 
 
 def price_value(row: models.Price) -> Price:
     return Price(
         version=str(row.id),
-        input=row.input,
-        output=row.output,
-        cached_input=row.cached_input,
-        cache_write=row.cache_write,
-        per_request=row.per_request,
+        **{name: getattr(row, name) for name in FIGURES},
+        long_prompts=tuple(LONG_PROMPTS.validate_python(row.long_prompts)),
     )
+
+
+def price_columns(price: Price) -> dict[str, Any]:
+    """A price as the columns of a row."""
+    figures = {name: getattr(price, name) for name in FIGURES}
+    return figures | {"long_prompts": LONG_PROMPTS.dump_python(list(price.long_prompts), mode="json")}
 
 
 def language_model(row: models.LanguageModel, price: Price) -> LanguageModel:

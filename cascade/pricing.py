@@ -13,26 +13,32 @@ from decimal import Decimal, localcontext
 
 from accounts.money import Money
 from cascade.errors import UnknownPrice
-from cascade.values import Price, Prompt, Tier, Usage
+from cascade.values import LongPrompt, Price, Prompt, Tier, Usage
 
 CHARACTERS_PER_TOKEN = 3  # of prose; a little low, so that an estimate errs to the dearer side
 LONGEST_TOKEN = 128  # characters; the longest entries of today's vocabularies are runs of blanks
 TEMPLATE_TOKENS = 64  # around one message, and at most as many before the first
+Rates = Price | LongPrompt
 EXACT = Precision(prec=100)  # digits: more than any product of a count and a price has
 
 
-def cost(usage: Usage, price: Price) -> Money:
-    """The price of `usage`, exact until it is rounded once. Raises UnknownPrice."""
+def cost(usage: Usage, price: Price, *, batch: bool = False) -> Money:
+    """The price of `usage`, exact until it is rounded once. Raises UnknownPrice, also for a batch without a price.
+
+    Reasoning tokens are output tokens, and cached ones input tokens (`Usage`): each is counted once.
+    """
     _require_known(price)
+    share = price.batch if batch else Decimal(1)
+    if share is None:
+        raise UnknownPrice(price.version)
+    rates = _rates(price, usage.input_tokens)
     fresh = usage.input_tokens - usage.cached_input_tokens - usage.cache_write_tokens
+    entering = fresh, usage.cached_input_tokens, usage.cache_write_tokens
+    leaving = usage.output_tokens - usage.reasoning_tokens, usage.reasoning_tokens
     with localcontext(EXACT):
-        return Money.from_exact(
-            fresh * price.input
-            + usage.cached_input_tokens * _or(price.cached_input, price.input)
-            + usage.cache_write_tokens * _or(price.cache_write, price.input)
-            + usage.output_tokens * price.output
-            + price.per_request * 1_000_000
-        )
+        counted = zip((*entering, *leaving), (*_in(rates), *_out(rates)), strict=True)
+        tokens = sum((count * rate for count, rate in counted), Decimal(0))
+        return Money.from_exact(tokens * share + price.per_request * 1_000_000)
 
 
 def ceiling(prompt: Prompt, tier: Tier) -> Money:
@@ -43,11 +49,10 @@ def ceiling(prompt: Prompt, tier: Tier) -> Money:
     """
     price = tier.model.price
     _require_known(price)
-    dearest = max(price.input, _or(price.cached_input, price.input), _or(price.cache_write, price.input))
+    in_reach: tuple[Rates, ...] = (price, *(rates for rates in price.long_prompts if prompt.input_tokens > rates.above))
     with localcontext(EXACT):
-        return Money.from_exact(
-            prompt.input_tokens * dearest + tier.max_output_tokens * price.output + price.per_request * 1_000_000
-        )
+        tokens = max(prompt.input_tokens * max(_in(it)) + tier.max_output_tokens * max(_out(it)) for it in in_reach)
+        return Money.from_exact(tokens + price.per_request * 1_000_000)
 
 
 def estimate(prompt_tokens: int, output_characters: int, price: Price, cap: int) -> tuple[Usage, Money]:
@@ -94,10 +99,29 @@ def most_input_tokens(prompt: Prompt) -> int:
     return max(prompt.input_tokens, written + TEMPLATE_TOKENS * (len(prompt.messages) + 1))
 
 
+def _rates(price: Price, prompt_tokens: int) -> Rates:
+    """What a token costs in a call with so long a prompt."""
+    exceeded = [rates for rates in price.long_prompts if prompt_tokens > rates.above]
+    return max(exceeded, key=lambda rates: rates.above, default=price)
+
+
 def _require_known(price: Price) -> None:
-    figures = (price.input, price.output, price.per_request, price.cached_input, price.cache_write)
+    figures = [price.per_request, price.batch]
+    every: tuple[Rates, ...] = (price, *price.long_prompts)
+    for rates in every:
+        figures += [rates.input, rates.output, rates.cached_input, rates.cache_write, rates.reasoning]
     if any(figure is not None and not (figure.is_finite() and figure >= 0) for figure in figures):
         raise UnknownPrice(price.version)
+
+
+def _in(rates: Rates) -> tuple[Decimal, Decimal, Decimal]:
+    """Of a fresh token, one read from the provider's cache, one written to it."""
+    return rates.input, _or(rates.cached_input, rates.input), _or(rates.cache_write, rates.input)
+
+
+def _out(rates: Rates) -> tuple[Decimal, Decimal]:
+    """Of a token that is shown and one of reasoning."""
+    return rates.output, _or(rates.reasoning, rates.output)
 
 
 def _or(discounted: Decimal | None, full: Decimal) -> Decimal:

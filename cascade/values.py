@@ -97,6 +97,18 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
+class LongPrompt:
+    """US dollars per million tokens of a call, all of its tokens, whose prompt has more than `above` tokens."""
+
+    above: int
+    input: Decimal
+    output: Decimal
+    cached_input: Decimal | None = None  # None: as in `Price`
+    cache_write: Decimal | None = None
+    reasoning: Decimal | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Price:
     """One dated price version of one model, in US dollars per million tokens."""
 
@@ -106,6 +118,9 @@ class Price:
     cached_input: Decimal | None = None  # None: the provider gives no discount, `input` applies
     cache_write: Decimal | None = None  # None: writing costs what reading fresh input costs
     per_request: Decimal = Decimal(0)  # US dollars a call, not per million
+    reasoning: Decimal | None = None  # of output tokens that are not shown; None: `output` applies
+    batch: Decimal | None = None  # 0.5: through the provider's batch door tokens cost half; None: no such price
+    long_prompts: tuple[LongPrompt, ...] = ()  # dearer rates, the highest `above` that is exceeded applies
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 from decimal import Decimal
+from operator import attrgetter
 
 from hypothesis import strategies as st
 
@@ -13,6 +14,7 @@ from cascade.values import (
     Customer,
     FinishReason,
     LanguageModel,
+    LongPrompt,
     Price,
     Prompt,
     PromptMessage,
@@ -44,14 +46,21 @@ def attempt(tier=0, text="It is on its way.", *, finish=FinishReason.STOP, score
 
 counts = st.integers(0, 10**7)
 figures = st.decimals(0, 10_000, places=12) | st.decimals(0, 100, places=4)
+above = attrgetter("above")
+rates = {
+    "input": figures,
+    "output": figures,
+    "cached_input": st.none() | figures,
+    "cache_write": st.none() | figures,
+    "reasoning": st.none() | figures,
+}
 prices = st.builds(
     Price,
     version=st.just("p"),
-    input=figures,
-    output=figures,
-    cached_input=st.none() | figures,
-    cache_write=st.none() | figures,
     per_request=st.decimals(0, 1, places=9),
+    batch=st.none() | st.decimals(0, 1, places=4),
+    long_prompts=st.lists(st.builds(LongPrompt, above=counts, **rates), max_size=2, unique_by=above).map(tuple),
+    **rates,
 )
 
 

@@ -10,23 +10,32 @@ from hypothesis import strategies as st
 from accounts.money import Money
 from cascade.errors import UnknownPrice
 from cascade.pricing import ceiling, charge, cost, estimate
-from cascade.values import Price, Prompt, Tier, Usage
+from cascade.values import LongPrompt, Price, Prompt, Tier, Usage
 from tests.cascade.strategies import CENT, PROMPT, counts, model, prices, tier, usages
 
+FIGURES = ("input", "output", "cached_input", "cache_write", "reasoning", "per_request", "batch")
 
-def exact_micros(usage, price):
+
+def exact_micros(usage, price, batch=False):
     """The cost as an exact fraction, by another road than the product's."""
+    rates = price
+    for step in sorted(price.long_prompts, key=lambda step: step.above):
+        if usage.input_tokens > step.above:
+            rates = step
     fresh = usage.input_tokens - usage.cached_input_tokens - usage.cache_write_tokens
-    cached = price.input if price.cached_input is None else price.cached_input
-    written = price.input if price.cache_write is None else price.cache_write
+    cached = rates.input if rates.cached_input is None else rates.cached_input
+    written = rates.input if rates.cache_write is None else rates.cache_write
+    thought = rates.output if rates.reasoning is None else rates.reasoning
     pairs = [
-        (fresh, price.input),
+        (fresh, rates.input),
         (usage.cached_input_tokens, cached),
         (usage.cache_write_tokens, written),
-        (usage.output_tokens, price.output),
-        (1_000_000, price.per_request),
+        (usage.output_tokens - usage.reasoning_tokens, rates.output),
+        (usage.reasoning_tokens, thought),
     ]
-    return sum((count * Fraction(figure) for count, figure in pairs), Fraction(0))
+    share = price.batch if batch else 1
+    tokens = sum((count * Fraction(figure) for count, figure in pairs), Fraction(0))
+    return tokens * Fraction(share) + 1_000_000 * Fraction(price.per_request)
 
 
 @given(usages(), prices)
@@ -41,6 +50,29 @@ def test_a_known_bill():
     assert cost(usage, price) == Money(900 + 180 + 375 + 3000 + 10_000)
 
 
+@given(usages(), prices.filter(lambda price: price.batch is not None))
+def test_through_the_batch_door_tokens_cost_their_share_and_the_request_all_of_it(usage, price):
+    assert cost(usage, price, batch=True) == Money(int(exact_micros(usage, price, True) + Fraction(1, 2)))
+
+
+def test_a_batch_without_a_price_is_an_error_and_never_free():
+    with pytest.raises(UnknownPrice):
+        cost(Usage(1, 1), CENT, batch=True)
+
+
+def test_reasoning_is_part_of_the_output_and_counted_once():
+    thinking = Price("p", Decimal(1), Decimal(10), reasoning=Decimal(4))
+    usage = Usage(100, 50, reasoning_tokens=30)
+    assert cost(usage, thinking) == Money(100 + 20 * 10 + 30 * 4)
+    assert cost(usage, Price("p", Decimal(1), Decimal(10))) == Money(100 + 50 * 10)
+
+
+def test_all_tokens_of_a_call_with_a_long_prompt_cost_the_dearer_rate():
+    price = Price("p", Decimal(1), Decimal(2), long_prompts=(LongPrompt(1000, Decimal(3), Decimal(5)),))
+    assert cost(Usage(1000, 10), price) == Money(1000 + 20)
+    assert cost(Usage(1001, 10), price) == Money(3003 + 50)
+
+
 def test_half_a_micro_dollar_is_rounded_up():
     assert cost(Usage(1, 0), Price("p", Decimal("0.5"), Decimal(0))) == Money(1)
     assert cost(Usage(1, 0), Price("p", Decimal("0.499999999999"), Decimal(0))) == Money(0)
@@ -52,7 +84,9 @@ def test_no_digit_is_lost_before_the_rounding():
 
 
 @pytest.mark.parametrize("figure", ["NaN", "Infinity", "-0.01"])
-@pytest.mark.parametrize("field", ["input", "output", "cached_input", "cache_write", "per_request"])
+@pytest.mark.parametrize(
+    "field", ["input", "output", "cached_input", "cache_write", "reasoning", "per_request", "batch"]
+)
 def test_an_unknown_price_is_an_error_and_never_free(field, figure):
     figures = {"input": Decimal(1), "output": Decimal(1), field: Decimal(figure)}
     price = Price("p", **figures)

@@ -66,7 +66,7 @@ def test_all_articles_and_orders_fit_the_prompt():
 
 
 def test_every_model_on_the_list_has_a_price():
-    assert all(offer.rates.input > 0 and offer.rates.output > 0 for offer in offers(datetime.now(UTC)))
+    assert all(offer.price.input > 0 and offer.price.output > 0 for offer in offers(datetime.now(UTC)))
 
 
 def test_a_provider_whose_key_is_set_joins_as_a_dearer_tier(settings):

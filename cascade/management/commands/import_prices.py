@@ -1,14 +1,15 @@
-"""Put the operator's list of language models on record, with today's prices."""
+"""`manage.py import_prices [--dry-run]`: put the operator's list of language models on record, at today's prices."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from django.core.management.base import BaseCommand
+from django.core.management.base import BaseCommand, CommandParser
 from django.utils import timezone
 
+from cascade.material import price_columns, price_value
 from cascade.models import LanguageModel, Price
-from cascade.price_list import Offer, offers
+from cascade.price_list import Offer, changes, offers
 
 OPERATOR = "owner"  # models and prices are written by the owner role alone
 
@@ -16,20 +17,40 @@ OPERATOR = "owner"  # models and prices are written by the owner role alone
 class Command(BaseCommand):
     help = "Offer the models of cascade/price_list.toml; a price that changed becomes a new dated row."
 
-    def handle(self, **options: Any) -> None:
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--dry-run", action="store_true", help="Show what would change and change nothing.")
+
+    def handle(self, *, dry_run: bool = False, **options: Any) -> None:
         now = timezone.now()
-        for offer in offers(now):
+        changed = [offer for offer in offers(now) if self._show(offer)]
+        if dry_run:
+            self.stdout.write(f"{len(changed)} models would change; nothing was changed")
+            return
+        for offer in changed:
             model, _ = LanguageModel.objects.using(OPERATOR).update_or_create(
                 name=offer.name,
                 defaults={"provider": offer.provider, "remote_name": offer.remote_name, "base_url": offer.base_url},
             )
-            rates = self._rates(offer)
-            latest = Price.objects.using(OPERATOR).filter(model=model).order_by("-valid_from").first()
-            if latest is None or any(getattr(latest, field) != value for field, value in rates.items()):
-                Price.objects.using(OPERATOR).create(model=model, valid_from=now, source=offer.rates.source, **rates)
-                self.stdout.write(
-                    f"{offer.name}: ${offer.rates.input} in, ${offer.rates.output} out per million tokens"
+            if changes(listed(offer.name), offer.price):
+                Price.objects.using(OPERATOR).create(
+                    model=model, valid_from=now, source=offer.source, **price_columns(offer.price)
                 )
 
-    def _rates(self, offer: Offer) -> dict[str, Any]:
-        return {field: getattr(offer.rates, field) for field in ("input", "output", "cached_input", "cache_write")}
+    def _show(self, offer: Offer) -> bool:
+        """Whether anything of it is new, a line each."""
+        row = LanguageModel.objects.using(OPERATOR).filter(name=offer.name).first()
+        moved = [
+            f"{name} {getattr(row, name, None) or 'none'} -> {getattr(offer, name) or 'none'}"
+            for name in ("provider", "remote_name", "base_url")
+            if getattr(row, name, None) != getattr(offer, name)
+        ]
+        lines = moved + changes(listed(offer.name), offer.price)
+        for line in lines:
+            self.stdout.write(f"{offer.name}: {line}")
+        return bool(lines)
+
+
+def listed(model: str) -> Any:
+    """The list's latest price of a model; None: it has none."""
+    row = Price.objects.using(OPERATOR).filter(model__name=model, tenant=None).order_by("-valid_from").first()
+    return None if row is None else price_value(row)
