@@ -6,7 +6,8 @@ Every row but `User` belongs to one tenant and is hidden from all others by row-
 
 from __future__ import annotations
 
-from zoneinfo import available_timezones
+from datetime import datetime
+from zoneinfo import ZoneInfo, available_timezones
 
 from django.contrib.auth.models import AbstractUser
 from django.contrib.postgres.fields import ArrayField
@@ -15,6 +16,7 @@ from django.core.validators import MinValueValidator
 from django.db import models
 from django.db.models import F, Q
 from django.db.models.functions import Now
+from django.utils import timezone
 from uuid_utils.compat import uuid7
 
 from accounts import origins
@@ -41,6 +43,10 @@ class Tenant(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+    def midnight(self) -> datetime:
+        """When today began where the tenant is."""
+        return timezone.now().astimezone(ZoneInfo(self.time_zone)).replace(hour=0, minute=0, second=0, microsecond=0)
 
 
 class TenantRow(models.Model):

@@ -1,4 +1,4 @@
-"""The only writer of conversations, turns, messages, model calls and events.
+"""The only writer of conversations, turns, messages, events, and of the model calls of running turns.
 
 Functions are plain, synchronous and transactional; from the event loop they are called through
 `in_db`. A turn is opened before anything is asked and closed once, with its transcript and its
@@ -310,19 +310,24 @@ class CallRecord:
         with in_tenant(self.tenant_id):
             if not Turn.objects.select_for_update().filter(id=self.turn_id, state=Turn.State.OPEN):
                 raise TurnOver
-            ModelCall.objects.create(
-                id=attempt_id,
-                tenant_id=self.tenant_id,
-                turn_id=self.turn_id,
-                number=number,
-                tier=tier,
-                model=asked.model.name,
-                threshold=asked.threshold,
-                prompt_tokens=self.prompt_tokens,
-                max_output_tokens=asked.max_output_tokens,
-                price_id=asked.model.price.version,
-                scorer_version=self.scorer_version,
-            )
+            self.put(attempt_id, number, tier, asked, Outcome.ASKED)
+
+    def put(self, attempt_id: str, number: int, tier: int, asked: Tier, outcome: Outcome) -> None:
+        """In the tenant's transaction: a call that is about to be made."""
+        ModelCall.objects.create(
+            id=attempt_id,
+            tenant_id=self.tenant_id,
+            turn_id=self.turn_id,
+            number=number,
+            tier=tier,
+            model=asked.model.name,
+            threshold=asked.threshold,
+            outcome=outcome,
+            prompt_tokens=self.prompt_tokens,
+            max_output_tokens=asked.max_output_tokens,
+            price_id=asked.model.price.version,
+            scorer_version=self.scorer_version,
+        )
 
     def wrote(self, attempt_id: str, characters: int) -> None:
         with in_tenant(self.tenant_id):
@@ -330,10 +335,11 @@ class CallRecord:
 
     def billed(self, attempt: Attempt) -> None:
         with in_tenant(self.tenant_id):
-            ModelCall.objects.filter(id=attempt.id).update(**_columns(attempt))
+            ModelCall.objects.filter(id=attempt.id).update(**columns(attempt))
 
 
-def _columns(attempt: Attempt) -> dict[str, Any]:
+def columns(attempt: Attempt) -> dict[str, Any]:
+    """What a `ModelCall` keeps of an attempt, but its outcome and score."""
     return {
         "text": attempt.text,
         "finish_reason": attempt.finish_reason or "",
@@ -359,7 +365,7 @@ def close_turn(result: TurnResult) -> list[dict[str, Any]]:
         if not _claim(result):
             return []
         for attempt, outcome in zip(result.attempts, result.outcomes, strict=True):
-            ModelCall.objects.filter(id=attempt.id).update(outcome=outcome, score=attempt.score, **_columns(attempt))
+            ModelCall.objects.filter(id=attempt.id).update(outcome=outcome, score=attempt.score, **columns(attempt))
         _remember(result)
         conversation = Conversation.objects.select_related("chatbot").get(id=result.conversation_id)
         turn = Turn.objects.get(id=result.turn_id)
@@ -438,14 +444,15 @@ def _bury(turn: Turn) -> None:
     turn.save(update_fields=["state", "problem", "closed_at"])
     for call in turn.calls.filter(outcome=Outcome.ASKED).select_related("price"):
         if call.cost_micros is None:
-            _estimate(call)
+            estimate(call)
         call.outcome, call.error = Outcome.FAILED, call.error or "process_died"
         call.save()
     append(turn.conversation, [{"event": "stream.chunk", "data": {"type": "error", "errorText": "interrupted"}}], turn)
     _charge(turn.tenant_id, turn.id)
 
 
-def _estimate(call: ModelCall) -> None:
+def estimate(call: ModelCall) -> None:
+    """Give a call whose usage nobody reported the most it can have come to; not saved."""
     assert call.price is not None  # every call has one; the column is null only for imports
     usage, cost = pricing.estimate(
         call.prompt_tokens, call.written_characters, price_value(call.price), call.max_output_tokens
@@ -455,17 +462,22 @@ def _estimate(call: ModelCall) -> None:
 
 
 def _charge(tenant_id: UUID, turn_id: UUID) -> None:
-    """Settle the turn's hold with one charge a call; where that was done before, correct it."""
-    calls = ModelCall.objects.filter(turn_id=turn_id, cost_micros__isnull=False).order_by("number")
-    charges = charges_of(list(calls.select_related("turn__conversation", "turn__strategy", "price__model")))
+    """Settle the turn's hold with one charge a call; what was explored has a hold of its own."""
+    calls = ModelCall.objects.filter(turn_id=turn_id, cost_micros__isnull=False).exclude(outcome=Outcome.EXPLORED)
+    calls = calls.select_related("turn__conversation", "turn__strategy", "price__model").order_by("number")
+    settle(tenant_id, turn_id, charges_of(list(calls)))
+
+
+def settle(tenant_id: UUID, held_id: UUID, charges: Sequence[ledger.Charge]) -> None:
+    """Settle the hold of a turn, or of what has a hold of its own; where that was done before, correct it."""
     try:
-        settled = ledger.settle(tenant_id, turn_id, charges)
+        settled = ledger.settle(tenant_id, held_id, charges)
     except ledger.NotHeld:
         if charges:
             raise
         return  # the turn ended before anything was held
     for late in () if settled else charges:
-        ledger.settle_late(tenant_id, turn_id, late, "its usage became known after an interruption")
+        ledger.settle_late(tenant_id, held_id, late, "its usage became known after an interruption")
 
 
 def charges_of(calls: Sequence[ModelCall]) -> list[ledger.Charge]:

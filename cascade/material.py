@@ -5,7 +5,7 @@ Runs inside `in_tenant`, in the caller's transaction, and writes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -76,8 +76,8 @@ def gather(
     now = timezone.now()
     source, source_error = record_source(chatbot, conversation, now)
     raised = strictness(ratings(customer.id), expected())
-    spender = Spender(chatbot.id, customer.id, str(customer.attributes.get("segment") or "")[:200])
-    affordable = cheapest(strategy(chatbot, now), cheapest_tiers(chatbot.tenant_id, spender))
+    pays = spender(chatbot, customer)
+    affordable = cheapest(strategy(chatbot, now), cheapest_tiers(chatbot.tenant_id, pays))
     return Material(
         instructions=instructions(chatbot),
         strategy=with_strictness(affordable, raised),
@@ -96,8 +96,17 @@ def gather(
         source_error=source_error,
         scoring=scoring(),
         strictness=raised,
-        spender=spender,
+        spender=pays,
     )
+
+
+def spender(chatbot: models.Chatbot, customer: accounts.Customer) -> Spender:
+    return Spender(chatbot.id, customer.id, segment(customer))
+
+
+def segment(customer: accounts.Customer) -> str:
+    """The tenant's own word for a group of customers; "": the customer is in none."""
+    return str(customer.attributes.get("segment") or "")[:200]
 
 
 def instructions(chatbot: models.Chatbot) -> Instructions:
@@ -165,17 +174,19 @@ def strategy(chatbot: models.Chatbot, now: datetime) -> Strategy:
     if not wanted:
         raise NoStrategy("no_model", f"no model of {row} is available")
     prices = current_prices((known[tier["model"]] for tier in wanted), now)
-    tiers = [
-        Tier(
-            model=language_model(known[tier["model"]], prices[tier["model"]]),
-            threshold=tier["threshold"],
-            deadline_seconds=tier["deadline_seconds"],
-            max_output_tokens=tier["max_output_tokens"],
-        )
-        for tier in wanted
-    ]
+    tiers = [tier_value(tier, known[tier["model"]], prices[tier["model"]]) for tier in wanted]
     return Strategy(
         version=str(row.version), tiers=with_floor(tiers, chatbot.floor), deadline_seconds=row.deadline_seconds
+    )
+
+
+def tier_value(tier: Mapping[str, Any], model: models.LanguageModel, price: Price) -> Tier:
+    """`tier`: as `CascadeStrategy.tiers` has it."""
+    return Tier(
+        model=language_model(model, price),
+        threshold=tier["threshold"],
+        deadline_seconds=tier["deadline_seconds"],
+        max_output_tokens=tier["max_output_tokens"],
     )
 
 

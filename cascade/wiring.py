@@ -9,6 +9,7 @@ from django.conf import settings
 
 from cascade.embedder import MODEL
 from cascade.embedder.serving import Embedder
+from cascade.exploration import SCORE_SECONDS
 from cascade.local_models import ModelMissing, path_of
 from cascade.providers import ADAPTERS, Provider
 from cascade.runner import Engine
@@ -40,3 +41,9 @@ def engine() -> Engine:
         "anthropic": ADAPTERS["anthropic"](settings.ANTHROPIC_API_KEY, settings.ANTHROPIC_BASE_URL or None),
     }
     return Engine(providers, scorer(), score_seconds=settings.SCORER_DEADLINE_SECONDS)
+
+
+@cache
+def patient_engine() -> Engine:
+    """For the background, where nobody waits for a score."""
+    return Engine(engine().providers, scorer(), score_seconds=SCORE_SECONDS)

@@ -6,8 +6,7 @@ Reads only; runs inside the tenant's transaction. Statements and exports are lef
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from zoneinfo import ZoneInfo
+from datetime import timedelta
 
 from django.db.models import Avg, Count, Q, Sum
 from django.utils import timezone
@@ -15,6 +14,7 @@ from django.utils import timezone
 from accounts.models import Account, LedgerEntry, Tenant
 from accounts.templatetags.money import dollars
 from cascade.models import Conversation, ModelCall, Turn
+from cascade.values import Outcome
 
 DAYS = 7
 
@@ -43,7 +43,7 @@ class TierOutcome:
 
 
 def figures(tenant: Tenant) -> list[Figure]:
-    today = midnight(tenant)
+    today = tenant.midnight()
     account = Account.objects.filter(tenant=tenant).first() or Account(tenant=tenant)
     charges = LedgerEntry.objects.filter(created_at__gte=today, kind=LedgerEntry.Kind.CHARGE)
     spent = -(charges.aggregate(sum=Sum("amount_micros"))["sum"] or 0)
@@ -65,6 +65,7 @@ def outcomes() -> list[TierOutcome]:
     since = timezone.now() - timedelta(days=DAYS)
     rows = (
         ModelCall.objects.filter(created_at__gte=since)
+        .exclude(outcome=Outcome.EXPLORED)
         .values("model")
         .annotate(
             asked=Count("id"),
@@ -79,8 +80,3 @@ def outcomes() -> list[TierOutcome]:
         TierOutcome(row["model"], row["asked"], row["accepted"], dollars(row["spent"] or 0), row["seconds"])
         for row in rows
     ]
-
-
-def midnight(tenant: Tenant) -> datetime:
-    """When today began where the tenant is."""
-    return timezone.now().astimezone(ZoneInfo(tenant.time_zone)).replace(hour=0, minute=0, second=0, microsecond=0)

@@ -73,7 +73,7 @@ class Live:
         pause = 0.1
         while True:
             try:
-                async with await psycopg.AsyncConnection.connect(_conninfo(), autocommit=True) as connection:
+                async with await psycopg.AsyncConnection.connect(conninfo(), autocommit=True) as connection:
                     await self._take_up(connection)
                     pause = 0.1
                     await self._relay(connection)
@@ -114,7 +114,7 @@ def _wake(waiting: set[asyncio.Event]) -> None:
         woken.set()
 
 
-def _conninfo() -> str:
+def conninfo() -> str:
     """Django's own database, past its pool; a peer that vanished is noticed within half a minute."""
     database = settings.DATABASES["default"]
     names = {"HOST": "host", "PORT": "port", "NAME": "dbname", "USER": "user", "PASSWORD": "password"}

@@ -16,7 +16,8 @@ from accounts import ledger
 from accounts.tenancy import in_tenant, set_for_transaction
 from accounts.tenants import every_tenant
 from cascade import scorer_labels, scorer_training, scorer_versions
-from chatbackend import budget_mail, recovery
+from cascade.wiring import patient_engine
+from chatbackend import budget_mail, exploring, recovery
 from chatbackend.reporting import report
 from chatbackend.supervision import end_with_parent
 
@@ -88,6 +89,15 @@ def calibrate_scorers(timestamp: int) -> None:
     for_every_tenant(scorer_labels.forget)
     scorer_training.forget_unfinished()
     scorer_training.calibrate(every_tenant())
+
+
+# --- learning the cascade ---
+
+
+@app.periodic(cron="* * * * *")
+@app.task(queueing_lock="explore", pass_context=False)
+async def explore(timestamp: int) -> None:
+    await exploring.explore(patient_engine())
 
 
 def for_every_tenant(deed: Callable[[UUID], object]) -> None:

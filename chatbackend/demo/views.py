@@ -98,7 +98,7 @@ def turn(request: HttpRequest, turn_id: UUID) -> JsonResponse:
     """How one answer was made: the tiers asked, their scores, what they cost."""
     with in_tenant(TENANT_ID):
         found = get_object_or_404(Turn.objects.select_related("strategy"), id=turn_id)
-        calls = [_attempt(call) for call in found.calls.order_by("number")]
+        calls = [_attempt(call) for call in found.calls.exclude(outcome="explored").order_by("number")]
         return JsonResponse(
             {
                 "state": found.get_state_display(),

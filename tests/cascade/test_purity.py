@@ -11,7 +11,7 @@ import cascade
 
 ROOT = Path(cascade.__file__).parent
 OF_DJANGO = {
-    "admin.py", "apps.py", "conversations.py", "management", "material.py", "migrations", "models.py",
+    "admin.py", "apps.py", "conversations.py", "exploration.py", "management", "material.py", "migrations", "models.py",
     "scorer_labels.py", "scorer_training.py", "scorer_tuning.py", "scorer_versions.py", "serializers.py",
     "strategies.py", "strategy_form.py", "strategy_pages.py", "urls.py", "views.py", "wiring.py",
 }  # fmt: skip
