@@ -26,7 +26,7 @@ from accounts.models import Member, User
 from accounts.sealing import seal
 from accounts.staff_pages import BOOKS, DESK, LEAD, TenantAdmin, TenantInline
 from accounts.templatetags.money import dollars
-from cascade import conversations, strategy_pages
+from cascade import conversations, drift_pages, proposal_pages, strategy_pages, trial_pages
 from cascade.models import (
     Article,
     Chatbot,
@@ -43,7 +43,8 @@ from cascade.models import (
     Turn,
 )
 
-__all__ = ["strategy_pages"]  # the pages that learn the cascade; Django finds them through here
+# Pages of their own, which Django finds through here.
+__all__ = ["drift_pages", "proposal_pages", "strategy_pages", "trial_pages"]
 
 # --- what the operator offers ---------------------------------------------------------------
 

@@ -30,7 +30,7 @@ from accounts.money import Money
 from accounts.tenancy import in_db, in_tenant
 from cascade import context, conversations, material, scorer_tuning
 from cascade.conversations import CallRecord
-from cascade.models import Chatbot, Exploration, LanguageModel, ModelCall, Turn
+from cascade.models import Chatbot, Exploration, LanguageModel, ModelCall, ShadowTrial, Turn
 from cascade.runner import Engine, Scorer
 from cascade.scorer.pool import Pool, Scoring
 from cascade.scorer.rows import CONTEXT
@@ -144,8 +144,10 @@ def unasked(turn: Turn, asked: set[str], now: datetime) -> list[tuple[Tier, int]
 
 
 def extra_models(chatbot: Chatbot) -> list[str]:
-    """Asked in explored turns beside the strategy's own: those to try, and the reference."""
-    return [name for name in (*chatbot.explored_models, chatbot.reference_model) if name]
+    """Asked in explored turns beside the strategy's own: those to try, the reference, a shadow's. In `in_tenant`."""
+    trial = chatbot.shadow_trials.filter(state=ShadowTrial.State.RUNNING).select_related("strategy").first()
+    shadowed = [tier["model"] for tier in trial.strategy.tiers] if trial else []
+    return [name for name in (*chatbot.explored_models, chatbot.reference_model, *shadowed) if name]
 
 
 # --- drawn or not, and paid for -------------------------------------------------------------
@@ -158,14 +160,15 @@ def _begin(planned: Planned, ceiling: Callable[[Prompt, Strategy], Money], drawn
         chatbot = turn.conversation.chatbot
         room = most.micros <= chatbot.explored_micros_a_day - spent_today(chatbot)
         chance = chatbot.explored_share if room and ledger.available(turn.tenant_id) >= most else 0.0
-        exploration = Exploration(tenant_id=turn.tenant_id, turn=turn, chance=chance)
-        if drawn < chance:
-            exploration.state = State.ASKING
-            try:
-                ledger.hold(turn.tenant_id, exploration.id, most, planned.spender)
-            except (ledger.InsufficientFunds, BudgetExceeded):  # a budget of the tenant's is used up
-                exploration.state, exploration.chance = State.PASSED, 0.0
+        state = State.ASKING if drawn < chance else State.PASSED
+        exploration = Exploration(tenant_id=turn.tenant_id, turn=turn, chance=chance, state=state)
         exploration.save(force_insert=True)
+        try:
+            if state == State.ASKING:
+                ledger.hold(turn.tenant_id, exploration.id, most, planned.spender)
+        except (ledger.InsufficientFunds, BudgetExceeded):  # a budget of the tenant's is used up
+            exploration.state, exploration.chance = State.PASSED, 0.0
+            exploration.save()
     return exploration if exploration.state == State.ASKING else None
 
 
@@ -230,10 +233,10 @@ def _close(exploration: Exploration, attempts: Sequence[Attempt]) -> None:
 
 
 def _settle(exploration: Exploration, state: str) -> None:
+    Exploration.objects.filter(id=exploration.id).update(state=state)
     calls = ModelCall.objects.filter(turn_id=exploration.turn_id, outcome=Outcome.EXPLORED, cost_micros__isnull=False)
     charged = calls.select_related("turn__conversation", "price__model").order_by("number")
     conversations.settle(exploration.tenant_id, exploration.id, [conversations.charge(call) for call in charged])
-    Exploration.objects.filter(id=exploration.id).update(state=state)
 
 
 def bury(tenant_id: UUID) -> int:

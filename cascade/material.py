@@ -105,8 +105,12 @@ def spender(chatbot: models.Chatbot, customer: accounts.Customer) -> Spender:
 
 
 def segment(customer: accounts.Customer) -> str:
+    return segment_of(customer.attributes)
+
+
+def segment_of(attributes: Mapping[str, Any]) -> str:
     """The tenant's own word for a group of customers; "": the customer is in none."""
-    return str(customer.attributes.get("segment") or "")[:200]
+    return str(attributes.get("segment") or "")[:200]
 
 
 def instructions(chatbot: models.Chatbot) -> Instructions:

@@ -27,7 +27,7 @@ from cascade.learning.table import BadTable, EvaluationTable, Numbers, check_lea
 
 __all__ = [
     "BadTable", "Choice", "Estimate", "EvaluationTable", "Goal", "Person", "Proposal", "Replayed", "Unreachable",
-    "optimise", "replay",
+    "Unseen", "optimise", "replay",
 ]  # fmt: skip
 
 FOLDS = 5
@@ -36,6 +36,14 @@ MOST_TIERS = 4
 
 class Unreachable(ValueError):
     """No chain of these models meets the goal; the message says how far one comes."""
+
+
+@dataclass(frozen=True, eq=False)
+class Unseen:
+    """What strategies that were chosen without a question do with it (cross-fitting)."""
+
+    quality: Numbers  # (questions,)
+    cost_micros: Numbers
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +61,7 @@ class Proposal:
     saved: Estimate  # share of the best single model's cost; negative: it costs more
     frontier: tuple[Choice, ...]  # cheapest first; fitted and measured on the same questions
     dominated: tuple[str, ...]  # models left out: another is cheaper and better
+    unseen: Unseen  # question by question, to be paired with any other strategy's
 
 
 def optimise(table: EvaluationTable, goal: Goal, *, most_tiers: int = MOST_TIERS, segments: bool = False) -> Proposal:
@@ -83,16 +92,11 @@ def optimise(table: EvaluationTable, goal: Goal, *, most_tiers: int = MOST_TIERS
         saved=intervals.of_saving(played.cost_micros, cost, samples, weight),
         frontier=tuple(points),
         dominated=tuple(model for model in table.models if model not in models),
+        unseen=played,
     )
 
 
-@dataclass(frozen=True, eq=False)
-class _Unseen:
-    quality: Numbers  # (questions,)
-    cost_micros: Numbers
-
-
-def _cross_fitted(table: EvaluationTable, goal: Goal, most_tiers: int, segments: bool, otherwise: Choice) -> _Unseen:
+def _cross_fitted(table: EvaluationTable, goal: Goal, most_tiers: int, segments: bool, otherwise: Choice) -> Unseen:
     """Each fold played by what the others choose; by `otherwise` where they cannot meet the goal."""
     fold = np.random.default_rng(intervals.SEED).permutation(len(table.questions)) % FOLDS
     quality, cost = np.empty(len(fold)), np.empty(len(fold))
@@ -102,7 +106,7 @@ def _cross_fitted(table: EvaluationTable, goal: Goal, most_tiers: int, segments:
         own = thresholds_by_segment(rest, found, goal) if segments else {}
         played = replay(part, found.chain, found.thresholds, by_segment=own, person=goal.person)
         quality[fold == number], cost[fold == number] = played.quality, played.cost_micros
-    return _Unseen(quality, cost)
+    return Unseen(quality, cost)
 
 
 def _how_far(points: list[Choice], goal: Goal) -> str:

@@ -8,7 +8,7 @@ left to `cascade.scorer.own_rows` and `cascade.scorer_training`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from uuid import UUID
 
@@ -36,7 +36,7 @@ def labels(tenant_id: UUID) -> list[Label]:
     found: list[Label] = []
     for start in range(0, len(turns), AT_ONCE):
         with in_tenant(tenant_id):
-            found += [label for turn in _read(turns[start : start + AT_ONCE]) for label in _of_turn(turn)]
+            found += [label for turn in read(turns[start : start + AT_ONCE]) for label in of_turn(turn)]
     return found
 
 
@@ -53,12 +53,14 @@ def _messages() -> QuerySet[Message]:
     return Message.objects.select_related("feedback").prefetch_related("corrections").order_by("seq")
 
 
-def _read(turns: list[UUID]) -> QuerySet[Turn]:
+def read(turns: Sequence[UUID]) -> QuerySet[Turn]:
+    """Turns, newest first, with all that their labels are read from; inside `in_tenant`."""
     rows = Turn.objects.filter(id__in=turns).select_related("conversation", "context").order_by("-created_at")
     return rows.prefetch_related(Prefetch("messages", _messages(), to_attr="said"), "calls")
 
 
-def _of_turn(turn: Turn) -> Iterator[Label]:
+def of_turn(turn: Turn) -> Iterator[Label]:
+    """The labels of a turn that was `read`, whose context was kept."""
     context: Context = CONTEXT.validate_python(turn.context.context)
 
     def label(number: int | str, answer: str, good: bool, kind: str) -> Label:
@@ -120,10 +122,22 @@ def same_facts(one: str, other: str, context: Context) -> bool:
 
     Neither alone is wrong then.
     """
-    if one.casefold().split() == other.casefold().split():
+    return agrees(one, other, context) is True
+
+
+def agrees(answer: str, truth: str, context: Context) -> bool | None:
+    """Whether an answer is right as far as one that is tells.
+
+    True: it says the same words, or names the same amounts, dates, ids and numbers, and some. False: it names some
+    that the truth does not. None: it names none, or fewer; who knows.
+    """
+    if answer.casefold().split() == truth.casefold().split():
         return True
-    telling = (
-        {x.value for x in lex(text, context.now) if x.kind not in ("word", "name", "stop")} for text in (one, other)
-    )
-    mine, theirs = telling
-    return bool(mine) and mine == theirs
+    named, true = _telling(answer, context), _telling(truth, context)
+    if not named or not true:
+        return None
+    return True if named == true else False if named - true else None
+
+
+def _telling(text: str, context: Context) -> set[str]:
+    return {x.value for x in lex(text, context.now) if x.kind not in ("word", "name", "stop")}

@@ -35,10 +35,10 @@ class UnfitTiers(ValueError):
 
 def add_version(chatbot: Chatbot, tiers: Sequence[dict[str, Any]], deadline_seconds: float) -> CascadeStrategy:
     """The chatbot's next version, which is not live yet. Raises UnfitTiers."""
-    check(list(tiers))
     if not 0 < deadline_seconds <= LONGEST_SECONDS:
         raise UnfitTiers(f"a strategy's deadline is above 0, up to {LONGEST_SECONDS} seconds")
     with in_tenant(chatbot.tenant_id):
+        check(list(tiers))
         _locked(chatbot.id)
         latest = CascadeStrategy.objects.filter(chatbot=chatbot).aggregate(version=Max("version"))["version"]
         return CascadeStrategy.objects.create(
@@ -51,16 +51,17 @@ def add_version(chatbot: Chatbot, tiers: Sequence[dict[str, Any]], deadline_seco
 
 
 def check(tiers: object) -> None:
-    """Raises UnfitTiers: they are written wrongly, or ask a model that is not offered, or has no price."""
+    """In `in_tenant`. Raises UnfitTiers: they are written wrongly, or ask a model that is not offered or priced."""
     if wrong := problem(tiers):
         raise UnfitTiers(wrong)
     assert isinstance(tiers, list)
-    if unknown := [tier["model"] for tier in tiers if tier["model"] not in offered()]:
+    known = offered()
+    if unknown := [tier["model"] for tier in tiers if tier["model"] not in known]:
         raise UnfitTiers(f"not offered, or without a price: {', '.join(unknown)}")
 
 
 def offered() -> list[str]:
-    """The models that can be asked, by name: on offer, and with a price."""
+    """The models that can be asked, by name: on offer, and with a price. In `in_tenant`."""
     priced = Price.objects.filter(model__enabled=True).values("model")
     return list(LanguageModel.objects.filter(id__in=priced).order_by("name").values_list("name", flat=True))
 
@@ -69,7 +70,8 @@ def find(tenant_id: UUID, chatbot: str, version: int) -> CascadeStrategy:
     """By the chatbot's name or id. Raises NoSuchStrategy."""
     found = find_chatbot(tenant_id, chatbot)
     with in_tenant(tenant_id):
-        strategy = CascadeStrategy.objects.select_related("chatbot").filter(chatbot=found, version=version).first()
+        rows = CascadeStrategy.objects.select_related("chatbot__live_strategy")
+        strategy = rows.filter(chatbot=found, version=version).first()
     if strategy is None:
         raise NoSuchStrategy(f"{found} has no strategy v{version}")
     return strategy

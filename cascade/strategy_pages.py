@@ -70,6 +70,7 @@ class CascadeStrategyPage(TenantAdmin):
     ) -> HttpResponse:
         strategy = cast(CascadeStrategy | None, self.get_object(request, object_id))
         told: dict[str, Any] = {"strategy": strategy, "may_lead": may_lead(request)}
+        told["may_read_books"] = request.member.role in BOOKS  # type: ignore[attr-defined]
         if strategy:
             told |= {
                 "is_live": self.is_live(strategy),

@@ -29,7 +29,12 @@ SIDEBAR = {
     "People": {"customer": "person", "member": "badge"},
     "Money": {"ledgerentry": "receipt_long", "hold": "lock_clock", "price": "sell"},
     "Chatbot": {"chatbot": "chat_bubble", "article": "article", "widget": "widgets"},
-    "Strategy": {"cascadestrategy": "stairs", "strategychange": "history"},
+    "Strategy": {
+        "cascadestrategy": "stairs",
+        "proposal": "lightbulb",
+        "shadowtrial": "theater_comedy",
+        "strategychange": "history",
+    },
     "Scorer": {"scorerversion": "balance", "shadowscore": "contrast", "scorercalibration": "tune"},
     "Records": {"languagemodel": "dns", "message": "sms", "event": "stream", "apikey": "key", "tenant": "store"},
 }

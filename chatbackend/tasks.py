@@ -15,7 +15,7 @@ from procrastinate.contrib.django import app
 from accounts import ledger
 from accounts.tenancy import in_tenant, set_for_transaction
 from accounts.tenants import every_tenant
-from cascade import scorer_labels, scorer_training, scorer_versions
+from cascade import drift_watch, scorer_labels, scorer_training, scorer_versions, strategy_proposals, strategy_replays
 from cascade.wiring import patient_engine
 from chatbackend import budget_mail, exploring, recovery
 from chatbackend.reporting import report
@@ -71,9 +71,10 @@ def promote_scorer(tenant_id: str, version: str, by: str) -> None:
 @app.periodic(cron="*/10 * * * *")
 @app.task(queueing_lock="resume_training", pass_context=False)
 async def resume_training(timestamp: int) -> None:
-    """A training whose worker died goes on where it stood."""
-    for job in await app.job_manager.get_stalled_jobs(task_name=train_scorer.name):
-        await app.job_manager.retry_job(job)
+    """A training whose worker died goes on where it stood, a search for a strategy begins again."""
+    for task in (train_scorer, optimise_cascade):
+        for job in await app.job_manager.get_stalled_jobs(task_name=task.name):
+            await app.job_manager.retry_job(job)
 
 
 @app.periodic(cron="*/5 * * * *")
@@ -98,6 +99,24 @@ def calibrate_scorers(timestamp: int) -> None:
 @app.task(queueing_lock="explore", pass_context=False)
 async def explore(timestamp: int) -> None:
     await exploring.explore(patient_engine())
+
+
+@app.periodic(cron="*/10 * * * *")
+@app.task(queueing_lock="compare_shadows", pass_context=False)
+def compare_shadows(timestamp: int) -> None:
+    for_every_tenant(strategy_replays.compare_due)
+
+
+@app.periodic(cron="23 4 * * *")
+@app.task(queueing_lock="watch_drift", pass_context=False)
+def watch_drift(timestamp: int) -> None:
+    for_every_tenant(drift_watch.watch)
+
+
+@app.task(pass_context=False)
+def optimise_cascade(tenant_id: str, proposal_id: str) -> None:
+    """Deferred by name from the page of proposals; how it ended stands on the proposal."""
+    strategy_proposals.propose(UUID(tenant_id), UUID(proposal_id))
 
 
 def for_every_tenant(deed: Callable[[UUID], object]) -> None:

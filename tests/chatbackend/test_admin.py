@@ -24,15 +24,18 @@ from cascade.models import (
     CascadeStrategy,
     Chatbot,
     Conversation,
+    DriftReading,
     Event,
     Feedback,
     LanguageModel,
     Message,
     ModelCall,
     Price,
+    Proposal,
     ScorerCalibration,
     ScorerVersion,
     ShadowScore,
+    ShadowTrial,
     StrategyChange,
     Turn,
 )
@@ -76,6 +79,12 @@ def converse(shop: Shop, customer: str) -> Conversation:
         Event.objects.create(**tenant, conversation=talk, first_seq=1, last_seq=2, frames=[])
         shadow, _ = ScorerVersion.objects.get_or_create(**tenant, weights_version=MARK, folder="v1", state="shadow")
         ShadowScore.objects.create(**tenant, version=shadow, call=turn.calls.earliest("number"), score=0.5)
+        beside = {"strategy": bot.live_strategy, "live": bot.live_strategy, "turns": 100}
+        ShadowTrial.objects.create(**tenant, chatbot=bot, **beside, state="stopped", begun_by=MARK)
+        measured = dict.fromkeys(("turns", "reference_turns", "reference", "value", "low", "high", "p_value"), 1)
+        week = {"chatbot": bot, "measure": "cost", "week": "2026-11-16", "out_of_band": False}
+        DriftReading.objects.get_or_create(**tenant, **week, defaults=measured)
+        Proposal.objects.create(**tenant, chatbot=bot, state="refused", refusal=MARK, asked_by=MARK)
         StrategyChange.objects.create(**tenant, chatbot=bot, kind="promoted", after=bot.live_strategy, by=MARK)
         ScorerCalibration.objects.get_or_create(**tenant, weights_version=MARK, expected_bad=0.2, expected_worth=10)
     return talk
@@ -164,6 +173,7 @@ def test_support_reads_conversations_and_neither_money_nor_keys(shop, bob):
         name = model._meta.model_name
         private = name in {"member", "apikey", "widget", "hold", "ledgerentry", "languagemodel", "price"}
         private = private or name in {"scorerversion", "shadowscore", "scorercalibration", "strategychange"}
+        private = private or name in {"proposal", "shadowtrial", "driftreading"}
         assert bob.get(list_url(model)).status_code == (403 if private else 200), name
     assert "Balance" not in bob.get(reverse("admin:index")).content.decode()
 

@@ -1,0 +1,101 @@
+"""Many answered turns of a shop, put on record at once: what strategies are learnt from.
+
+The first model is cheap and right for easy questions, the second dear and mostly right; scores tell right from wrong
+with noise. The live strategy stops at the first model where its score reaches the threshold.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+import numpy as np
+from django.utils import timezone
+from uuid_utils.compat import uuid7
+
+from accounts.models import Customer
+from accounts.tenancy import in_tenant
+from cascade.models import CascadeStrategy, Chatbot, Conversation, Exploration, Message, ModelCall, Turn
+from cascade.values import Outcome
+from tests.cast import Shop
+
+COSTS = {"small": 100, "large": 3000}
+
+
+def recorded_turns(
+    shop: Shop,
+    count: int,
+    *,
+    threshold: float = 0.5,
+    share: float = 0.5,
+    seed: int = 3,
+    skill: float = 0.4,
+    cost: float = 1.0,
+    until: datetime | None = None,
+    over: timedelta = timedelta(days=20),
+    version: str = "scripted",
+) -> list[Turn]:
+    """`share` of those that stopped early were drawn for exploring. `skill`: the small model's; `cost`: times COSTS."""
+    chance = np.random.default_rng(seed)
+    hard, noise = chance.normal(size=count), chance.normal(size=(count, 2))
+    right = np.stack([skill - hard > 0, 1.6 - hard > 0], axis=1)
+    scores = 1 / (1 + np.exp(-(4 * right - 2 + noise)))
+    drawn, times = chance.uniform(size=count) < share, np.sort(chance.uniform(size=count))
+    own = {"tenant_id": shop.tenant_id}
+    with in_tenant(shop.tenant_id):
+        until = until or timezone.now()
+        strategy = CascadeStrategy.objects.get(id=Chatbot.objects.get(id=shop.chatbot_id).live_strategy_id)
+        talks = _talks(shop, max(1, count // 2))
+        turns, calls, messages, explorations = [], [], [], []
+        for n in range(count):
+            talk, when = talks[n % len(talks)], until - over * (1 - float(times[n]))
+            accepted = [scores[n, tier] >= (threshold, 0.3)[tier] for tier in (0, 1)]
+            state = "answered" if any(accepted) else "handed_over"
+            turn = Turn(
+                **own, conversation=talk, client_id=str(uuid7()), body_hash="", state=state, process_key=1,
+                strategy=strategy, created_at=when, closed_at=when,
+            )  # fmt: skip
+            turns.append(turn)
+            stops = accepted.index(True) if any(accepted) else 1
+            for tier, model in enumerate(COSTS):
+                if tier > stops and not drawn[n]:
+                    continue
+                outcome = Outcome.EXPLORED if tier > stops else Outcome.ACCEPTED if accepted[tier] else Outcome.REJECTED
+                calls.append(
+                    ModelCall(
+                        **own,
+                        turn=turn,
+                        number=tier + 1,
+                        tier=tier,
+                        model=model,
+                        threshold=(threshold, 0.3)[tier],
+                        outcome=outcome,
+                        text=f"It costs ${100 + tier}.00.",
+                        finish_reason="stop",
+                        seconds=1.0 + tier,
+                        score=float(scores[n, tier]),
+                        scorer_version=version,
+                        cost_micros=int(COSTS[model] * cost),
+                        created_at=when,
+                    )
+                )
+            if stops == 0:
+                state = "done" if drawn[n] else "passed"
+                explorations.append(Exploration(**own, turn=turn, chance=share, state=state))
+            messages.append(Message(**own, conversation=talk, turn=turn, role="customer", text="?", seq=2 * n + 1))
+        Turn.objects.bulk_create(turns)
+        ModelCall.objects.bulk_create(calls)
+        Message.objects.bulk_create(messages)
+        Exploration.objects.bulk_create(explorations)
+    return turns
+
+
+def _talks(shop: Shop, count: int) -> list[Conversation]:
+    own = {"tenant_id": shop.tenant_id}
+    made = str(uuid7())
+    who = Customer.objects.bulk_create(
+        Customer(**own, external_id=f"{made}-{n}", attributes={"segment": ("home", "trade")[n % 2]})
+        for n in range(count)
+    )
+    return Conversation.objects.bulk_create(
+        Conversation(**own, chatbot_id=shop.chatbot_id, customer=customer) for customer in who
+    )

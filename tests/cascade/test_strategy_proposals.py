@@ -1,0 +1,176 @@
+"""Optimise, replay and promote on a shop's own recorded turns: from the pages, and from the commands."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.urls import reverse
+from django.utils import timezone
+
+from accounts.tenancy import in_tenant
+from cascade import strategies, strategy_proposals
+from cascade.models import CascadeStrategy, Chatbot, Proposal, StrategyChange
+from cascade.strategy_proposals import Wish
+from tests.cascade.recorded_turns import recorded_turns
+from tests.cast import open_shop
+from tests.chatbackend.test_admin import logged_in
+from tests.chatbackend.test_tasks import work
+
+pytestmark = pytest.mark.usefixtures("database")
+TOO_STRICT = 0.97  # of the live strategy's first model: dear answers are bought that were not needed
+
+
+@pytest.fixture
+def shop():
+    return open_shop("alice", "http://127.0.0.1:9/v1", floor=0.3, thresholds=(TOO_STRICT, 0.3))
+
+
+def chatbot_of(shop) -> Chatbot:
+    with in_tenant(shop.tenant_id):
+        return Chatbot.objects.select_related("live_strategy__chatbot").get(id=shop.chatbot_id)
+
+
+def search(shop, wish=Wish()) -> Proposal:  # noqa: B008  frozen
+    begun = strategy_proposals.begin(chatbot_of(shop), wish, "bob")
+    return strategy_proposals.propose(shop.tenant_id, begun.id)
+
+
+def test_a_cheaper_strategy_is_proposed_as_a_version_that_nobody_has_promoted(shop):
+    recorded_turns(shop, 400, threshold=TOO_STRICT)
+    found = search(shop)
+    assert (found.state, found.percent, found.asked_by) == ("proposed", 100, "bob")
+    assert found.strategy.version == 2
+    assert [tier["model"] for tier in found.strategy.tiers] == ["small", "large"]
+    assert found.strategy.tiers[0]["threshold"] < TOO_STRICT
+    saved = found.report["saved"]
+    assert 0.1 < saved["low"] <= saved["mean"] <= saved["high"]
+    assert found.report["quality_difference"]["high"] > -0.01
+    assert chatbot_of(shop).live_strategy.version == 1
+
+
+def test_the_same_turns_give_the_same_strategy(shop):
+    recorded_turns(shop, 200, threshold=TOO_STRICT)
+    one, two = search(shop), search(shop)
+    assert one.report == two.report
+    assert one.strategy.tiers == two.strategy.tiers
+
+
+@pytest.mark.parametrize(
+    ("count", "share", "said"),
+    [(0, 0.5, "at least 50 are needed"), (30, 1.0, "at least 50 are needed"), (80, 0.0, "none of them was explored")],
+)
+def test_too_little_to_learn_from_is_refused_with_what_is_missing(shop, count, share, said):
+    recorded_turns(shop, count, share=share)
+    found = search(shop)
+    assert (found.state, found.strategy) == ("refused", None)
+    assert said in found.refusal
+    with in_tenant(shop.tenant_id):
+        assert CascadeStrategy.objects.count() == 1
+
+
+def test_a_goal_out_of_reach_is_refused_with_how_far_one_comes(shop):
+    recorded_turns(shop, 200)
+    assert "the best reaches" in search(shop, Wish(quality=0.999)).refusal
+
+
+def test_what_is_best_already_is_left_alone(shop):
+    recorded_turns(shop, 400, threshold=TOO_STRICT)
+    strategies.promote(search(shop).strategy, "bob")
+    again = search(shop)
+    assert (again.state, "cheaper at its quality" in again.refusal) == ("refused", True)
+    assert again.report["turns"] == 400  # what was found stands there all the same
+
+
+def test_one_search_of_a_chatbot_at_a_time_and_a_dead_one_blocks_for_half_an_hour_only(shop):
+    begun = strategy_proposals.begin(chatbot_of(shop), Wish(), "bob")
+    with pytest.raises(strategy_proposals.Searching):
+        strategy_proposals.begin(chatbot_of(shop), Wish(), "bob")
+    with in_tenant(shop.tenant_id):
+        long_ago = timezone.now() - strategy_proposals.INTERRUPTED_AFTER
+        Proposal.objects.filter(id=begun.id).update(updated_at=long_ago)
+    strategy_proposals.begin(chatbot_of(shop), Wish(), "bob")
+
+
+def test_the_whole_way_from_the_pages(shop):
+    """Begin a search, watch it, read it, replay last week through it, promote it, roll back."""
+    recorded_turns(shop, 400, threshold=TOO_STRICT)
+    lead = logged_in((shop, "admin"))
+    assert "Search the last 90 days" in lead.get(reverse("admin:cascade_proposal_changelist")).content.decode()
+    form = {"chatbot": str(shop.chatbot_id), "aim": "cheaper"}
+    waiting = lead.post(reverse("admin:cascade_proposal_begin"), form, follow=True)
+    assert "it begins when the worker is free" in waiting.content.decode()
+    assert work() == {"optimise_cascade": "succeeded"}
+    with in_tenant(shop.tenant_id):
+        proposal = Proposal.objects.select_related("strategy").get()
+    page = lead.get(reverse("admin:cascade_proposal_change", args=[proposal.id])).content.decode()
+    for told in ("Expected saving", "<svg", "US dollars", "live v1", "What would change", "0.97", "stand for all"):
+        assert told in page, told
+    replay = reverse("admin:cascade_strategy_replay") + f"?strategy={proposal.strategy_id}"
+    replayed = lead.get(replay).content.decode()
+    assert "Replayed from what was explored" in replayed
+    promote = reverse("admin:cascade_strategy_promote", args=[proposal.strategy_id])
+    assert promote in page
+    lead.post(promote)
+    assert chatbot_of(shop).live_strategy_id == proposal.strategy_id
+    lead.post(reverse("admin:cascade_strategy_rollback", args=[proposal.strategy_id]))
+    assert chatbot_of(shop).live_strategy.version == 1
+    with in_tenant(shop.tenant_id):
+        assert [change.kind for change in StrategyChange.objects.order_by("created_at")] == ["promoted", "rolled_back"]
+
+
+def test_a_refusal_is_told_on_the_page(shop):
+    lead = logged_in((shop, "owner"))
+    refused = search(shop)
+    assert "At least 50" in page_of(lead, refused).replace("at least 50", "At least 50")
+
+
+def page_of(client, proposal) -> str:
+    return client.get(reverse("admin:cascade_proposal_change", args=[proposal.id])).content.decode()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"aim": "cheaper", "dollars": "1"}, "say which quality instead"),
+        ({"aim": "better", "quality": "90"}, "say what may be spent instead"),
+        ({"aim": "better", "dollars": "much"}, "an amount like 2.50"),
+        ({"aim": "cheaper", "quality": "140"}, "less than or equal to 100"),
+        ({"aim": "cheaper", "seconds": "0"}, "greater than or equal to 0.1"),
+    ],
+)
+def test_a_wish_that_makes_no_sense_is_refused_at_once(shop, wrong, said):
+    lead = logged_in((shop, "owner"))
+    form = {"chatbot": str(shop.chatbot_id)} | wrong
+    assert said in lead.post(reverse("admin:cascade_proposal_begin"), form, follow=True).content.decode()
+    with in_tenant(shop.tenant_id):
+        assert not Proposal.objects.exists()
+
+
+def test_who_does_not_lead_searches_nothing_and_nobody_searches_another_tenants_turns(shop):
+    begin = reverse("admin:cascade_proposal_begin")
+    form = {"chatbot": str(shop.chatbot_id), "aim": "cheaper"}
+    assert logged_in((shop, "analyst")).post(begin, form).status_code == 403
+    charlie = logged_in((open_shop("charlie", "http://127.0.0.1:9/v1"), "owner"))
+    assert "not one of the available choices" in charlie.post(begin, form, follow=True).content.decode()
+
+
+def run(command: str, *arguments: str) -> str:
+    told = io.StringIO()
+    call_command(command, *arguments, stdout=told, stderr=io.StringIO())
+    return told.getvalue()
+
+
+def test_the_commands_propose_and_replay(shop):
+    recorded_turns(shop, 200, threshold=TOO_STRICT)
+    assert "proposed  v2  small" in run("optimise_cascade", "alice", "Alice")
+    told = run("replay_strategy", "alice", "Alice", "2")
+    assert told.startswith("200 turns: ")
+    assert "cannot be replayed" in told
+    report = json.loads(run("replay_strategy", "alice", "Alice", "2", "--json"))
+    assert report["as_recorded"] + report["by_exploring"] + report["unknown"] == report["turns"] == 200
+    for wrong in (("replay_strategy", "alice", "Alice", "9"), ("optimise_cascade", "alice", "Alice", "--quality", "7")):
+        with pytest.raises(CommandError):
+            run(*wrong)
