@@ -1,26 +1,30 @@
-"""A ledger entry as a row of FOCUS 1.0, the FinOps Open Cost and Usage Specification. Pure.
+"""A ledger entry as a row of FOCUS, the FinOps Open Cost and Usage Specification, in two profiles. Pure.
 
-https://focus.finops.org/focus-specification/v1-0/: its 43 columns, from the tenant's side. The tenant prepays, so
-what is billed is what was paid in (a purchase), and what is used is billed at 0 and costs its price effectively. So
-the sum of BilledCost is what the ledger received, and the sum of EffectiveCost what the tenant's credit went down by,
-top-ups aside.
-Writing files is left to `accounts.exports`.
+1.0: https://focus.finops.org/focus-specification/v1-0/, all its 43 columns. 1.4: the dataset CostAndUsage of
+https://github.com/FinOps-Open-Cost-and-Usage-Spec/FOCUS_Spec, its mandatory columns and those of the others that have
+something to say here; what FOCUS has no column for stands in `x_` columns at the end.
+
+Both are written from the tenant's side. The tenant prepays, so what is billed is what was paid in (a purchase), and
+what is used is billed at 0 and costs its price effectively. So the sum of BilledCost is what the ledger received, and
+the sum of EffectiveCost what the tenant's credit went down by, top-ups aside. Statements are no invoices: InvoiceId and
+InvoiceDetailId are null. Writing files is left to `accounts.exports`.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from accounts.money import Money
+from accounts.money import as_dollars
 
 ISSUER = "Frugal chat"
 SERVICE = "Customer-service chat"
-COLUMNS = (
+COLUMNS_1_0 = (
     *("AvailabilityZone", "BilledCost", "BillingAccountId", "BillingAccountName", "BillingCurrency"),
     *("BillingPeriodEnd", "BillingPeriodStart", "ChargeCategory", "ChargeClass", "ChargeDescription"),
     *("ChargeFrequency", "ChargePeriodEnd", "ChargePeriodStart", "CommitmentDiscountCategory"),
@@ -38,8 +42,39 @@ SYNONYMS = {
     "Publisher": "PublisherName",
     "ResourceID": "ResourceId",
 }
+COLUMNS_1_4 = (
+    *("BilledCost", "BillingAccountId", "BillingAccountName", "BillingCurrency", "BillingPeriodEnd"),
+    *("BillingPeriodStart", "ChargeCategory", "ChargeClass", "ChargeDescription", "ChargeFrequency"),
+    *("ChargePeriodEnd", "ChargePeriodStart", "ConsumedQuantity", "ConsumedUnit", "ContractedCost"),
+    *("ContractedUnitPrice", "EffectiveCost", "HostProviderName", "InvoiceDetailId", "InvoiceId"),
+    *("InvoiceIssuerName", "ListCost", "ListUnitPrice", "PricingCategory", "PricingQuantity", "PricingUnit"),
+    *("ResourceId", "ResourceType", "ServiceCategory", "ServiceName", "ServiceProviderName", "ServiceSubcategory"),
+    *("SkuId", "SkuMeter", "SkuPriceId"),
+)
+OWN = {
+    "x_CallId": "call_id",
+    "x_ConversationId": "conversation_id",
+    "x_EntryId": "id",
+    "x_Outcome": "outcome",
+    "x_Source": "source",
+    "x_Tier": "tier",
+    "x_TurnId": "turn_id",
+}
+COSTS = ("BilledCost", "ContractedCost", "EffectiveCost", "ListCost")  # columns that can be added up
 CATEGORIES = {"top_up": "Purchase", "credit": "Credit", "charge": "Usage", "adjustment": "Usage"}
-TAGGED = ("source", "outcome", "chatbot_id", "conversation_id", "turn_id", "call_id", "tier", "number")
+UNITS = {"Purchase": "Purchases", "Usage": "Calls"}
+METERS = {
+    "": "Prepayments",
+    "model": "Model calls",
+    "scorer": "Scores",
+    "embedding": "Embeddings",
+    "cache": "Cache hits",
+}
+TAG_PREFIX = "frugal-chat/"  # the specification wants one on what its provider tags
+TAGGED = ("source", "outcome", "conversation_id", "turn_id", "call_id", "tier", "number")
+
+Entry = Mapping[str, Any]  # as `accounts.exports` reads it: texts, counts, amounts in micro-dollars
+Row = dict[str, str]  # column: value; "" is null
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,76 +86,123 @@ class BillingAccount:
     time_zone: str
 
 
-def row(entry: Mapping[str, Any], account: BillingAccount) -> dict[str, str]:
-    """All columns; "" is null. `entry` as `accounts.exports` reads it: texts, counts, amounts in micro-dollars."""
-    priced = entry["kind"] in ("top_up", "charge")
-    paid, cost = Money(entry["received"]), _cost(entry)
-    listed = str(paid if entry["kind"] == "top_up" else Money(entry["included"] - entry["amount"]))
-    unit = {"top_up": "Purchases", "charge": "Calls"}.get(entry["kind"], "")
+@dataclass(frozen=True, slots=True)
+class Profile:
+    columns: tuple[str, ...]
+    row: Callable[[Entry, BillingAccount], Row]  # all columns
+    free: tuple[str, ...]  # columns whose texts people or programs made up
+
+
+def costs(entry: Entry) -> tuple[int, int, int, int]:
+    """COSTS of an entry in micro-dollars: paid in, price before the quota twice, taken from the tenant's credit."""
+    billed = entry["received"]
+    listed = billed if entry["kind"] in ("top_up", "credit") else entry["included"] - entry["amount"]
+    return billed, listed, billed - entry["amount"], listed
+
+
+def row_1_0(entry: Entry, account: BillingAccount) -> Row:
+    tags = {f"{TAG_PREFIX}{name}": str(entry[name]) for name in TAGGED if entry[name] not in ("", None)}
+    told = _row(entry, account) | {
+        "ProviderName": ISSUER,
+        "PublisherName": entry["provider"] or ISSUER,
+        "SkuPriceId": _sku_price(entry),  # the validator wants it on corrections too
+        "Tags": json.dumps(tags),
+    }
+    return {column: told.get(SYNONYMS.get(column, column), "") for column in FOCUS_1_0.columns}
+
+
+def row_1_4(entry: Entry, account: BillingAccount) -> Row:
+    told = _row(entry, account) | {
+        "HostProviderName": entry["provider"] or ISSUER,
+        "ServiceProviderName": ISSUER,
+        "ServiceSubcategory": "Bots",
+        "SkuMeter": METERS.get(entry["source"], entry["source"]),
+    }
+    told |= {column: str(entry[name]) for column, name in OWN.items() if entry[name] is not None}
+    return {column: told.get(column, "") for column in FOCUS_1_4.columns}
+
+
+MADE_UP = ("BillingAccountName", "ChargeDescription", "SkuId", "SkuPriceId")
+FOCUS_1_0 = Profile((*COLUMNS_1_0, *SYNONYMS), row_1_0, (*MADE_UP, "PublisherName", "Publisher"))
+FOCUS_1_4 = Profile((*COLUMNS_1_4, *OWN), row_1_4, (*MADE_UP, "HostProviderName", "SkuMeter", "x_Outcome", "x_Source"))
+
+
+# --- what both say --------------------------------------------------------------------------------
+
+
+def _row(entry: Entry, account: BillingAccount) -> Row:
+    category = CATEGORIES[entry["kind"]]
+    corrects_earlier = bool(entry["corrects_period"]) and entry["corrects_period"] < entry["period"]
+    amounts = costs(entry)
     told = {
-        "BilledCost": str(paid),
-        "EffectiveCost": str(cost),
-        "ListCost": listed,
-        "ContractedCost": listed,
-        "ListUnitPrice": listed if priced else "",
-        "ContractedUnitPrice": listed if priced else "",
-        "PricingCategory": "Standard" if priced else "",
-        "PricingQuantity": "1" if priced else "",
-        "PricingUnit": unit,
-        "ChargeCategory": CATEGORIES[entry["kind"]],
-        "ChargeClass": "Correction" if entry["kind"] == "adjustment" else "",
+        **dict(zip(COSTS, map(as_dollars, amounts), strict=True)),
+        **_whose(account),
+        **_periods(entry, account),
+        "ChargeCategory": category,
+        "ChargeClass": "Correction" if corrects_earlier else "",  # of a month that is over; else it is as any charge
         "ChargeFrequency": "Usage-Based" if entry["call_id"] else "One-Time",
         "ChargeDescription": _description(entry),
-        "PublisherName": entry["provider"] or ISSUER,
-        "SkuId": entry["model"] or entry["kind"],
-        "SkuPriceId": entry["price_version"] or entry["kind"],
+        "SkuId": entry["model"] or entry["source"] or entry["kind"],
         "ResourceId": entry["chatbot_id"],
         "ResourceType": "Chatbot" if entry["chatbot_id"] else "",
-        "Tags": json.dumps({name: str(entry[name]) for name in TAGGED if entry[name] not in ("", None)}),
     }
-    told |= _periods(entry, account) | _whose(account) | _consumed(entry)
-    return {column: told.get(SYNONYMS.get(column, column), "") for column in (*COLUMNS, *SYNONYMS)}
+    if category in UNITS and not corrects_earlier:
+        told |= _priced(entry, category, amounts[COSTS.index("ListCost")])
+    return told
 
 
-def _cost(entry: Mapping[str, Any]) -> Money:
-    """What it took from the tenant's credit; a top-up takes nothing."""
-    return Money(entry["received"] - entry["amount"])
+def _priced(entry: Entry, category: str, listed: int) -> Row:
+    """A call is one unit at its own price; what a correction gave back within the month is one unit less."""
+    told = {
+        "ListUnitPrice": as_dollars(abs(listed)),
+        "ContractedUnitPrice": as_dollars(abs(listed)),
+        "PricingCategory": "Standard",
+        "PricingQuantity": "-1" if listed < 0 else "1",
+        "PricingUnit": UNITS[category],
+        "SkuPriceId": _sku_price(entry),
+    }
+    if category == "Usage":
+        told |= {"ConsumedQuantity": str(entry["input_tokens"] + entry["output_tokens"]), "ConsumedUnit": "Tokens"}
+    return told
 
 
-def _description(entry: Mapping[str, Any]) -> str:
+def _sku_price(entry: Entry) -> str:
+    return entry["price_version"] or entry["kind"]
+
+
+def _description(entry: Entry) -> str:
     what = f"{entry['source']} {entry['model']}".strip() or entry["memo"]
     return f"{entry['kind'].replace('_', ' ')}: {what}" if what else entry["kind"].replace("_", " ")
 
 
-def _whose(account: BillingAccount) -> dict[str, str]:
+def _whose(account: BillingAccount) -> Row:
     return {
         "BillingAccountId": account.id,
         "BillingAccountName": account.name,
         "BillingCurrency": "USD",
         "InvoiceIssuerName": ISSUER,
-        "ProviderName": ISSUER,
         "ServiceCategory": "AI and Machine Learning",
         "ServiceName": SERVICE,
     }
 
 
-def _consumed(entry: Mapping[str, Any]) -> dict[str, str]:
-    if entry["kind"] != "charge":
-        return {}
-    return {"ConsumedQuantity": str(entry["input_tokens"] + entry["output_tokens"]), "ConsumedUnit": "Tokens"}
-
-
-def _periods(entry: Mapping[str, Any], account: BillingAccount) -> dict[str, str]:
+def _periods(entry: Entry, account: BillingAccount) -> Row:
     """The month where the tenant is, and the second in which the entry was written; ends are exclusive."""
-    first, zone = date.fromisoformat(entry["period"]), ZoneInfo(account.time_zone)
-    following = date(first.year + first.month // 12, first.month % 12 + 1, 1)
+    begins, ends = _month(entry["period"], account.time_zone)
     written = datetime.fromisoformat(entry["created_at"]).replace(microsecond=0)
     return {
-        "BillingPeriodStart": _moment(datetime(first.year, first.month, 1, tzinfo=zone)),
-        "BillingPeriodEnd": _moment(datetime(following.year, following.month, 1, tzinfo=zone)),
+        "BillingPeriodStart": begins,
+        "BillingPeriodEnd": ends,
         "ChargePeriodStart": _moment(written),
         "ChargePeriodEnd": _moment(written + timedelta(seconds=1)),
     }
+
+
+@lru_cache
+def _month(period: str, time_zone: str) -> tuple[str, str]:
+    first, zone = date.fromisoformat(period), ZoneInfo(time_zone)
+    ends = datetime(first.year + first.month // 12, first.month % 12 + 1, 1, tzinfo=zone)
+    return _moment(datetime(first.year, first.month, 1, tzinfo=zone)), _moment(ends)
 
 
 def _moment(moment: datetime) -> str:

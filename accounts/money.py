@@ -44,7 +44,13 @@ class Money:
         return Money(-self.micros)
 
     def __str__(self) -> str:
-        return f"{self.usd:.6f}"
+        return as_dollars(self.micros)
+
+
+def as_dollars(micros: int) -> str:
+    """`-0.001234`: for millions of amounts, which need not all become a Money first."""
+    whole, rest = divmod(abs(micros), 1_000_000)
+    return f"{'-' if micros < 0 else ''}{whole}.{rest:06d}"
 
 
 ZERO = Money(0)

@@ -154,7 +154,7 @@ def long_month(entries: int) -> None:
     with connections["owner"].cursor() as cursor:
         cursor.execute("ANALYZE accounts_ledgerentry")
     print(f"a month of {entries} entries")
-    for what in ("statement", "parquet", "csv"):
+    for what in ("statement", "parquet", "csv", "jsonl", "focus-1.0", "focus-1.4"):
         command = [sys.executable, "-c", f"from bench.ledger import read; read({what!r}, {str(tenant_id)!r})"]
         subprocess.run(command, check=True)
 

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 from accounts import exports, ledger
-from accounts.exports import AMOUNTS, COLUMNS, Manifest, Selection, neutralised, restored
+from accounts.export_formats import AMOUNTS, COLUMNS, COUNTS, neutralised, restored
+from accounts.exports import Manifest, Selection
 from accounts.models import LedgerEntry
 from accounts.money import Money
 from accounts.tariffs import set_tariff
@@ -86,7 +87,7 @@ def test_all_formats_say_the_same(alice, form):
 
     jsonl = [{name: str(value) for name, value in row.items()} for row in read("jsonl", exported(alice, "jsonl")[0])]
     none_as_empty = [
-        {name: "None" if value == "" and name in exports.COUNTS else value for name, value in row.items()}
+        {name: "None" if value == "" and name in COUNTS else value for name, value in row.items()}
         for row in map(plain, read(form, exported(alice, form)[0]))
     ]
     assert none_as_empty == jsonl

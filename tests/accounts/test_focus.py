@@ -1,64 +1,49 @@
-"""The FOCUS 1.0 file holds to its specification, column by column, and its sums are the ledger's."""
+"""FOCUS files hold to their specification, by its own validator (1.0) and by its table of columns (1.4); their sums are
+the ledger's."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
-import os
-import subprocess
 from datetime import datetime
 from decimal import Decimal
-from pathlib import Path
 from uuid import UUID
 
 import pytest
 from uuid_utils.compat import uuid7
 
 from accounts import focus, ledger
-from accounts.exports import Selection
+from accounts.exports import Manifest, Selection
 from accounts.models import LedgerEntry, Tenant
 from accounts.money import Money
 from accounts.tariffs import set_tariff
 from accounts.tenancy import in_tenant
 from accounts.tenants import create_tenant
-from tests.accounts.books import charge, held_turn
+from tests.accounts import focus_1_4
+from tests.accounts.books import a_month_passes, charge, held_turn
+from tests.accounts.focus_validator import faultless, validate
 from tests.accounts.test_exports import exported, sums
 
-VALIDATOR = os.environ.get("FOCUS_VALIDATOR", "")  # the program of focus-validator 1.0.0, in an environment of its own
-
-# Source: https://focus.finops.org/focus-specification/v1-0/, "Columns": what is never null, decimals, dates, and words.
-NOT_NULL = {
-    *("BilledCost", "BillingAccountId", "BillingCurrency", "BillingPeriodEnd", "BillingPeriodStart", "ChargeCategory"),
-    *("ChargePeriodEnd", "ChargePeriodStart", "ContractedCost", "EffectiveCost", "InvoiceIssuerName", "ListCost"),
-    *("ProviderName", "PublisherName", "ServiceCategory", "ServiceName", "ChargeFrequency"),
-}
-DECIMALS = {
-    *("BilledCost", "ContractedCost", "ContractedUnitPrice", "ConsumedQuantity", "EffectiveCost", "ListCost"),
-    *("ListUnitPrice", "PricingQuantity"),
-}
-WORDS = {
-    "ChargeCategory": {"Usage", "Purchase", "Tax", "Credit", "Adjustment"},
-    "ChargeClass": {"", "Correction"},
-    "ChargeFrequency": {"One-Time", "Recurring", "Usage-Based"},
-    "PricingCategory": {"", "Standard", "Dynamic", "Committed", "Other"},
-    "ServiceCategory": {"AI and Machine Learning"},
-    "BillingCurrency": {"USD"},
-}
+PROFILES = {"focus-1.0": focus.FOCUS_1_0, "focus-1.4": focus.FOCUS_1_4}
 
 
 @pytest.fixture
 def alice(database) -> UUID:
+    """A credit, an accepted and a rejected call, scores, and corrections of this month and of the one before."""
     tenant_id = create_tenant("=Alice's shop", "alice", "alice@shop.example").id
     with in_tenant(tenant_id):
         Tenant.objects.update(time_zone="America/New_York")
     set_tariff(tenant_id, margin=Decimal("0.3333"), included=Money(50))
     ledger.top_up(tenant_id, Money(1_000_000), "invoice 17")
     ledger.credit(tenant_id, Money(500), "for the trouble")
-    call_id = uuid7()
+    earlier, call_id = uuid7(), uuid7()
+    ledger.settle(tenant_id, held_turn(tenant_id, 900), [charge(300, outcome="accepted", call_id=earlier)])
+    a_month_passes(tenant_id)
     drafts = [charge(77), charge(900, outcome="accepted", call_id=call_id, provider="openai")]
-    ledger.settle(tenant_id, held_turn(tenant_id, 900), drafts)
+    ledger.settle(tenant_id, held_turn(tenant_id, 1900), [*drafts, charge(3, source="scorer", model="", outcome="")])
     ledger.adjust(tenant_id, call_id, Money(800), "provider's usage export")
+    ledger.adjust(tenant_id, earlier, Money(200), "provider's usage export")
     return tenant_id
 
 
@@ -69,57 +54,103 @@ def whenever(tenant_id: UUID) -> Selection:
     return Selection(min(periods), max(periods))
 
 
-def rows(tenant_id: UUID) -> list[dict[str, str]]:
-    written, _ = exported(tenant_id, "focus-1.0", whenever(tenant_id))
-    return list(csv.DictReader(io.StringIO(written.decode(), newline="")))
+def rows(tenant_id: UUID, form: str) -> tuple[list[dict[str, str]], Manifest]:
+    written, manifest = exported(tenant_id, form, whenever(tenant_id))
+    return list(csv.DictReader(io.StringIO(written.decode(), newline=""))), manifest
 
 
-def test_every_column_is_there_and_holds_what_it_may(alice):
-    found = rows(alice)
-    assert len(found) == 5
-    for row in found:
-        assert tuple(row) == (*focus.COLUMNS, *focus.SYNONYMS)
-        assert {name for name in NOT_NULL if not row[name]} == set()
-        assert all(Decimal(row[name]).is_finite() for name in DECIMALS if row[name])
-        assert all(row[name] in allowed for name, allowed in WORDS.items())
-        assert json.loads(row["Tags"]) is not None
-        for name in ("BillingPeriod", "ChargePeriod"):
-            assert datetime.fromisoformat(row[f"{name}Start"]) < datetime.fromisoformat(row[f"{name}End"])
-
-
-def test_what_is_used_or_bought_has_quantities_and_unit_prices(alice):
-    for row in rows(alice):
-        priced = row["ChargeCategory"] in ("Usage", "Purchase") and not row["ChargeClass"]
-        for name in ("ListUnitPrice", "ContractedUnitPrice", "PricingQuantity", "PricingUnit", "PricingCategory"):
-            assert bool(row[name]) is priced
-        if priced:
-            assert Decimal(row["ListUnitPrice"]) * Decimal(row["PricingQuantity"]) == Decimal(row["ListCost"])
-
-
-def test_its_sums_are_the_ledgers(alice):
-    found, books = rows(alice), sums(alice)
-    assert sum(Decimal(row["BilledCost"]) for row in found) == books["received"] == Decimal("1.000000")
-    assert sum(Decimal(row["EffectiveCost"]) for row in found) == books["received"] - books["amount"]
+@pytest.mark.parametrize("form", PROFILES)
+def test_its_sums_are_the_ledgers_and_the_manifests(alice, form):
+    (found, manifest), books = rows(alice, form), sums(alice)
+    assert manifest.rows == len(found) == 8
+    assert tuple(found[0]) == manifest.columns == PROFILES[form].columns
+    assert tuple(manifest.sums) == focus.COSTS
+    for column, told in manifest.sums.items():
+        assert sum(Decimal(row[column]) for row in found) == Decimal(told)
+    assert Decimal(manifest.sums["BilledCost"]) == books["received"] == Decimal("1.000000")
+    assert Decimal(manifest.sums["EffectiveCost"]) == books["received"] - books["amount"]
     used = [row for row in found if row["ChargeCategory"] == "Usage"]
     assert sum(Decimal(row["ListCost"]) - Decimal(row["EffectiveCost"]) for row in used) == books["included"]
 
 
-def test_a_month_begins_where_the_tenant_is(alice):
-    for row in rows(alice):
+@pytest.mark.parametrize("form", PROFILES)
+def test_a_correction_is_one_where_it_corrects_a_month_that_is_over(alice, form):
+    corrections = [row for row in rows(alice, form)[0] if row["ChargeDescription"].startswith("adjustment")]
+    assert sorted((row["ChargeClass"], row["PricingQuantity"]) for row in corrections) == [
+        ("", "-1"),
+        ("Correction", ""),
+    ]
+
+
+@pytest.mark.parametrize("form", PROFILES)
+def test_a_month_begins_where_the_tenant_is(alice, form):
+    for row in rows(alice, form)[0]:
         begins = datetime.fromisoformat(row["BillingPeriodStart"])
         assert (begins.day, begins.hour in (4, 5), begins.minute) == (1, True, 0)
 
 
-def test_no_text_is_computed_by_a_spreadsheet(alice):
-    assert {row["BillingAccountName"] for row in rows(alice)} == {"'=Alice's shop"}
+@pytest.mark.parametrize("form", PROFILES)
+def test_no_text_is_computed_by_a_spreadsheet(alice, form):
+    assert {row["BillingAccountName"] for row in rows(alice, form)[0]} == {"'=Alice's shop"}
 
 
-@pytest.mark.skipif(not VALIDATOR, reason="FOCUS_VALIDATOR does not name focus-validator 1.0.0")
-def test_the_validator_finds_no_fault(alice, tmp_path):
+# --- 1.4 ----------------------------------------------------------------------------------------
+
+
+def test_every_column_of_1_4_holds_what_its_specification_says(alice):
+    found, _ = rows(alice, "focus-1.4")
+    assert {name for name in found[0] if not name.startswith("x_")} == set(focus_1_4.COLUMNS)
+    assert [focus_1_4.faults(row) for row in found] == [[]] * 8
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"BilledCost": "1e3"},
+        {"ChargeCategory": "Refund"},
+        {"ChargePeriodStart": "2026-11-25"},
+        {"HostProviderName": ""},
+        {"ListUnitPrice": "7"},
+        {"ConsumedUnit": ""},
+        {"EffectiveCost": None},
+    ],
+    ids=str,
+)
+def test_the_table_of_1_4_finds_what_is_wrong(alice, change):
+    used = next(row for row in rows(alice, "focus-1.4")[0] if row["x_Outcome"] == "accepted")
+    assert focus_1_4.faults(used | change)
+
+
+def test_what_focus_has_no_column_for_leads_back_to_the_books(alice):
+    with in_tenant(alice):
+        books = {str(entry.id): entry for entry in LedgerEntry.objects.all()}
+    for row in rows(alice, "focus-1.4")[0]:
+        entry = books.pop(row["x_EntryId"])
+        assert (row["x_Outcome"], row["x_TurnId"]) == (entry.outcome, str(entry.turn_id or ""))
+    assert books == {}
+
+
+# --- 1.0 ----------------------------------------------------------------------------------------
+
+
+def test_the_validator_finds_no_fault_with_1_0_and_would_find_one(alice, tmp_path):
+    written = exported(alice, "focus-1.0", whenever(alice))[0]
     file = tmp_path / "focus.csv"
-    file.write_bytes(exported(alice, "focus-1.0", whenever(alice))[0])
-    command = [VALIDATOR, "--data-file", str(file), "--validate-version", "1.0"]
-    beside = next(Path(VALIDATOR).parent.parent.glob("lib/python*/site-packages"))  # where it looks for currencies
-    checked = subprocess.run(command, capture_output=True, text=True, cwd=beside)
-    assert checked.returncode == 0, checked.stdout + checked.stderr
-    assert "failed" not in checked.stdout.lower(), checked.stdout
+    file.write_bytes(written)
+    assert faultless(validate(file)), validate(file)
+    file.write_bytes(written.replace(b",USD,", b",XXQ,"))
+    assert "BillingCurrency_IsCurrencyCode failed" in validate(file)
+
+
+def test_words_of_1_0_are_those_it_allows(alice):
+    """Which the validator does not look at; of these columns 1.4 allows the same."""
+    for row in rows(alice, "focus-1.0")[0]:
+        for name in row.keys() & focus_1_4.COLUMNS.keys():
+            allowed = focus_1_4.COLUMNS[name].allowed
+            assert not allowed or row[name] in ("", *allowed), name
+
+
+def test_tags_of_1_0_bear_their_providers_prefix(alice):
+    tags = [json.loads(row["Tags"]) for row in rows(alice, "focus-1.0")[0]]
+    assert {name.split("/")[0] for told in tags for name in told} == {"frugal-chat"}
+    assert {told.get("frugal-chat/outcome") for told in tags} == {None, "accepted", "rejected"}

@@ -10,7 +10,8 @@ from typing import Any
 
 from django.core.management import BaseCommand, CommandError, CommandParser
 
-from accounts.exports import FORMATS, Selection, export
+from accounts.export_formats import FORMATS
+from accounts.exports import Selection, export
 from accounts.tenants import UnknownTenant, find_tenant
 
 
