@@ -194,3 +194,4 @@ FORMATS: dict[str, Callable[[Told, UUID], Writer]] = {
     "focus-1.0": _Focus10,
     "focus-1.4": _Focus14,
 }
+ENDINGS = {form: "csv" if form.startswith("focus") else form for form in FORMATS}  # of a file's name

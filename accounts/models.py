@@ -435,7 +435,8 @@ class LedgerEntry(TenantRow):
 class Statement(TenantRow):
     """A closed month: what the entries of that month came to, numbered without gaps. Never changed, never deleted.
 
-    `lines` is what `accounts.statements.Line` says, a JSON object each, amounts in whole micro-dollars.
+    `lines` is what `accounts.statements.Line` says, a JSON object each, amounts in whole micro-dollars. `printed` is
+    the page as it was when the month was closed, names and all: what is renamed later does not change it.
     """
 
     number = models.PositiveIntegerField()
@@ -443,6 +444,7 @@ class Statement(TenantRow):
     opening_micros = models.BigIntegerField(help_text="The tenant's credit before the month.")
     closing_micros = models.BigIntegerField(help_text="The tenant's credit after it.")
     lines = models.JSONField()
+    printed = models.TextField(default="", help_text="A complete HTML page. Empty: it was closed without one.")
 
     class Meta:
         constraints = [
@@ -453,3 +455,39 @@ class Statement(TenantRow):
 
     def __str__(self) -> str:
         return f"statement {self.number}, {self.period:%B %Y}"
+
+
+class Export(TenantRow):
+    """A file of ledger entries that somebody asked for (`accounts.export_jobs`)."""
+
+    class State(models.TextChoices):
+        WAITING = "waiting", "waiting"
+        RUNNING = "running", "being written"
+        DONE = "done", "done"
+        FAILED = "failed", "failed"
+
+    UNFINISHED = (State.WAITING, State.RUNNING)
+
+    format = models.CharField(max_length=10)
+    first = models.DateField("from")
+    last = models.DateField("to")
+    equal = models.JSONField(default=dict, help_text="Column: value; nothing: every entry of these months.")
+    asked_by = models.CharField(max_length=150)
+    state = models.CharField(max_length=7, choices=State, default=State.WAITING)
+    rows = models.PositiveBigIntegerField(default=0, help_text="Written so far.")
+    manifest = models.JSONField(null=True)  # None until done: an `accounts.exports.Manifest`
+    error = models.CharField(max_length=100, blank=True)
+    begun_at = models.DateTimeField(null=True)  # None: waiting
+    done_at = models.DateTimeField(null=True)  # None: neither done nor failed
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(state="done", manifest__isnull=False) | ~Q(state="done") & Q(manifest__isnull=True),
+                name="a_finished_export_has_a_manifest",
+            )
+        ]
+        indexes = [models.Index(fields=["tenant", "-created_at"], name="exports_by_time")]
+
+    def __str__(self) -> str:
+        return f"{self.format}, {self.first:%Y-%m} to {self.last:%Y-%m}"

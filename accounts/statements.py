@@ -1,15 +1,15 @@
 """A tenant's month: what was paid in, charged, corrected and saved. Read from the ledger alone.
 
 While it runs, and until somebody closes it, a month is a draft, computed anew each time. Closed, it is a
-numbered row that never changes: the database refuses entries for a closed month, so corrections are
-written into the month in which they are made and refer to what they correct. Entries are written by
-`accounts.ledger`; how a statement looks is left to its template.
+numbered row that never changes, with the page that was printed: the database refuses entries for a closed
+month, so corrections are written into the month in which they are made and refer to what they correct.
+Entries are written by `accounts.ledger`; how a statement looks is left to whoever prints it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import date
 from typing import Any
 from uuid import UUID
@@ -29,6 +29,24 @@ LINES = """
            sum(included_micros)::bigint, sum(cost_micros)::bigint, sum(dearest_micros)::bigint
     FROM accounts_ledgerentry WHERE tenant_id = %s AND period = %s
     GROUP BY 1, 2, 3, 4, 5, 6 ORDER BY 1, 2, 3, 4, 5, 6
+"""
+
+# Few index look-ups, however many entries there are.
+OPEN_MONTHS = """
+    WITH RECURSIVE this AS (
+        SELECT date_trunc('month', statement_timestamp() AT TIME ZONE time_zone)::date AS period,
+               coalesce((SELECT max(period) FROM accounts_statement WHERE tenant_id = t.id), '-infinity') AS closed
+        FROM accounts_tenant t WHERE t.id = %(tenant)s
+    ), month AS (
+        SELECT (SELECT max(period) FROM accounts_ledgerentry WHERE tenant_id = %(tenant)s AND period > closed) AS period
+        FROM this
+        UNION ALL
+        SELECT (SELECT max(e.period) FROM accounts_ledgerentry e
+                WHERE e.tenant_id = %(tenant)s AND e.period > this.closed AND e.period < month.period)
+        FROM month, this WHERE month.period IS NOT NULL
+    )
+    SELECT period FROM month WHERE period IS NOT NULL
+    UNION SELECT period FROM this WHERE period > closed ORDER BY 1 DESC
 """
 
 # An hour past its end, where the tenant is, nothing that began in the month can still be on its way to the books.
@@ -153,8 +171,21 @@ def month(tenant_id: UUID, period: date) -> Month:
     return closed(tenant_id, period) or draft(tenant_id, period)
 
 
-def close(tenant_id: UUID, period: date) -> Month:
-    """Close the month for good and give it the tenant's next number.
+def printed(tenant_id: UUID, period: date) -> str:
+    """The page of a closed month, as it was printed then; "": the month is open, or was closed without a page."""
+    with in_tenant(tenant_id):
+        return Statement.objects.filter(period=period).values_list("printed", flat=True).first() or ""
+
+
+def open_months(tenant_id: UUID) -> list[date]:
+    """The months with entries that are not closed, and the one that runs, latest first."""
+    with in_tenant(tenant_id), connection.cursor() as cursor:
+        cursor.execute(OPEN_MONTHS, {"tenant": tenant_id})
+        return [first for (first,) in cursor.fetchall()]
+
+
+def close(tenant_id: UUID, period: date, page: Callable[[Month], str] = lambda month: "") -> Month:
+    """Close the month for good and give it the tenant's next number; `page` says how it is printed.
 
     Raises:
         CannotClose: it is closed, it is not over, turns that began in it still run, or an earlier month is open.
@@ -167,16 +198,18 @@ def close(tenant_id: UUID, period: date) -> Month:
             cursor.execute(ONE_AFTER_ANOTHER, [str(tenant_id)])
         for problem in _problems(tenant_id, period):
             raise CannotClose(problem)
-        figures = draft(tenant_id, period)  # now that nothing can come to the month any more
-        row = Statement.objects.create(
+        number = (Statement.objects.aggregate(last=Max("number"))["last"] or 0) + 1
+        figures = replace(draft(tenant_id, period), number=number)  # now that nothing can come to the month any more
+        Statement.objects.create(
             tenant_id=tenant_id,
-            number=(Statement.objects.aggregate(last=Max("number"))["last"] or 0) + 1,
+            number=number,
             period=period,
             opening_micros=figures.opening.micros,
             closing_micros=figures.closing.micros,
             lines=[asdict(line) for line in figures.lines],
+            printed=page(figures),
         )
-        return _month(row)
+        return figures
 
 
 def breakdown(lines: Iterable[Line], by: Callable[[Line], str]) -> dict[str, tuple[int, Money, Money]]:

@@ -27,7 +27,10 @@ CHOSEN = "tenant"  # in the session
 SIDEBAR = {
     "": {"conversation": "forum", "turn": "alt_route", "modelcall": "smart_toy", "feedback": "thumbs_up_down"},
     "People": {"customer": "person", "member": "badge"},
-    "Money": {"ledgerentry": "receipt_long", "hold": "lock_clock", "price": "sell"},
+    "Money": {
+        **{"statement": "request_quote", "ledgerentry": "receipt_long", "hold": "lock_clock"},
+        **{"export": "download", "price": "sell"},
+    },
     "Chatbot": {"chatbot": "chat_bubble", "article": "article", "widget": "widgets"},
     "Strategy": {
         "cascadestrategy": "stairs",

@@ -1,16 +1,20 @@
 """A tenant's month as a page to print: the statement's figures with the names of the chatbots.
 
-The figures are `accounts.statements`; nothing is added up here.
+The figures are `accounts.statements`; nothing is added up here. A month is closed with its page, which then stays as it
+is, whatever is renamed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import date
+from functools import partial
 from uuid import UUID
 
 from django.template.loader import render_to_string
 
+from accounts import statements
 from accounts.models import Tenant
 from accounts.money import Money
 from accounts.statements import Line, Month, breakdown
@@ -28,6 +32,16 @@ class Part:
     entries: int
     price: Money  # before the quota
     cost: Money  # what the providers charge
+
+
+def close(tenant_id: UUID, period: date) -> Month:
+    """Close the month for good. Raises as `accounts.statements.close`."""
+    return statements.close(tenant_id, period, partial(page, tenant_id))
+
+
+def shown(tenant_id: UUID, period: date) -> str:
+    """The page of a month: as it was closed, else a draft of now. Raises ValueError: not the first day of a month."""
+    return statements.printed(tenant_id, period) or page(tenant_id, statements.month(tenant_id, period))
 
 
 def page(tenant_id: UUID, month: Month) -> str:

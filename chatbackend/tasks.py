@@ -12,7 +12,7 @@ from uuid import UUID
 from django.conf import settings
 from procrastinate.contrib.django import app
 
-from accounts import ledger
+from accounts import export_jobs, ledger
 from accounts.tenancy import in_tenant, set_for_transaction
 from accounts.tenants import every_tenant
 from cascade import drift_watch, scorer_labels, scorer_training, scorer_versions, strategy_proposals, strategy_replays
@@ -51,6 +51,27 @@ def _check_ledger(tenant_id: UUID) -> None:
         log.error("the books of tenant %s are wrong: %s", tenant_id, finding)
 
 
+# --- exports of the books: deferred by name from `accounts.export_jobs` ------------------------
+
+
+@app.task(pass_context=False)
+def write_export(tenant_id: str, export_id: str) -> None:
+    export_jobs.write(UUID(tenant_id), UUID(export_id))
+
+
+@app.periodic(cron="* * * * *")
+@app.task(queueing_lock="resume_exports", pass_context=False)
+async def resume_exports(timestamp: int) -> None:
+    """An export whose worker died is written anew."""
+    await _resume(write_export.name)
+
+
+@app.periodic(cron="23 * * * *")
+@app.task(queueing_lock="forget_exports", pass_context=False)
+def forget_exports(timestamp: int) -> None:
+    for_every_tenant(export_jobs.forget)
+
+
 # --- tenants' own scorers: deferred by name from `manage.py train_scorer` and `manage.py scorer` ---
 
 
@@ -72,9 +93,7 @@ def promote_scorer(tenant_id: str, version: str, by: str) -> None:
 @app.task(queueing_lock="resume_training", pass_context=False)
 async def resume_training(timestamp: int) -> None:
     """A training whose worker died goes on where it stood, a search for a strategy begins again."""
-    for task in (train_scorer, optimise_cascade):
-        for job in await app.job_manager.get_stalled_jobs(task_name=task.name):
-            await app.job_manager.retry_job(job)
+    await _resume(train_scorer.name, optimise_cascade.name)
 
 
 @app.periodic(cron="*/5 * * * *")
@@ -117,6 +136,12 @@ def watch_drift(timestamp: int) -> None:
 def optimise_cascade(tenant_id: str, proposal_id: str) -> None:
     """Deferred by name from the page of proposals; how it ended stands on the proposal."""
     strategy_proposals.propose(UUID(tenant_id), UUID(proposal_id))
+
+
+async def _resume(*task_names: str) -> None:
+    for name in task_names:
+        for job in await app.job_manager.get_stalled_jobs(task_name=name):
+            await app.job_manager.retry_job(job)
 
 
 def for_every_tenant(deed: Callable[[UUID], object]) -> None:

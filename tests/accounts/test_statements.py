@@ -116,6 +116,17 @@ def test_a_closed_month_says_what_its_draft_said_and_opens_the_next(alice, last)
     assert ledger.check(alice) == []
 
 
+def test_open_months_are_those_that_can_still_change(alice, last):
+    assert statements.open_months(alice) == [this_month()]
+    funded(alice, 1000)
+    a_month_passes(alice)
+    a_month_passes(alice)
+    funded(alice, 5)
+    assert statements.open_months(alice) == [this_month(), month_before(this_month(), 2)]
+    statements.close(alice, month_before(this_month(), 2))
+    assert statements.open_months(alice) == [this_month()]
+
+
 def test_a_correction_of_a_closed_month_stands_in_the_open_one_and_says_what_it_corrects(alice, last):
     call_id = uuid7()
     turn(funded(alice, 1000), charge(40, call_id=call_id, estimated=True))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import date
 
 import pytest
 from django.contrib.admin import site
@@ -13,9 +14,10 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from uuid_utils.compat import uuid7
 
-from accounts import ledger
+from accounts import export_jobs, ledger
 from accounts.auth import create_api_key, create_widget
-from accounts.models import Customer, Member, User
+from accounts.exports import Selection
+from accounts.models import Customer, Member, Statement, User
 from accounts.money import Money
 from accounts.staff_pages import TenantAdmin
 from accounts.tenancy import in_tenant
@@ -55,7 +57,12 @@ def shop() -> Shop:
     converse(shop, f"c-{MARK}")
     with in_tenant(shop.tenant_id):
         Article.objects.update(title=MARK)
+        Statement.objects.create(
+            tenant_id=shop.tenant_id, number=1, period=date(2001, 1, 1), opening_micros=0, closing_micros=0, lines=[],
+            printed=MARK,
+        )  # fmt: skip
     create_api_key(shop.tenant_id, MARK, [])
+    export_jobs.request(shop.tenant_id, Selection(date(2001, 1, 1), date(2001, 1, 1)), "csv", MARK)
     return shop
 
 
@@ -174,6 +181,7 @@ def test_support_reads_conversations_and_neither_money_nor_keys(shop, bob):
         private = name in {"member", "apikey", "widget", "hold", "ledgerentry", "languagemodel", "price"}
         private = private or name in {"scorerversion", "shadowscore", "scorercalibration", "strategychange"}
         private = private or name in {"proposal", "shadowtrial", "driftreading"}
+        private = private or name in {"statement", "export"}
         assert bob.get(list_url(model)).status_code == (403 if private else 200), name
     assert "Balance" not in bob.get(reverse("admin:index")).content.decode()
 

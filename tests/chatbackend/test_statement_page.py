@@ -8,9 +8,11 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from accounts import ledger, statements
+from accounts.models import Tenant
 from accounts.money import Money
 from accounts.tenancy import in_tenant
 from cascade.models import Chatbot
+from chatbackend import statement_page
 from chatbackend.statement_page import page
 from tests.accounts.books import a_month_passes, at_noon, charge, held_turn, month_before, this_month
 from tests.cast import open_shop
@@ -36,6 +38,20 @@ def test_a_draft_says_so_and_a_statement_says_its_number(shop):
     closed = page(shop.tenant_id, statements.close(shop.tenant_id, month_before(this_month())))
     assert "Statement 1" in closed
     assert "Draft" not in closed
+
+
+def test_a_closed_months_page_stays_whatever_is_renamed(shop):
+    month = month_before(this_month())
+    a_month_passes(shop.tenant_id)
+    assert "Draft" in statement_page.shown(shop.tenant_id, month)
+    statement_page.close(shop.tenant_id, month)
+    closed = statement_page.shown(shop.tenant_id, month)
+    assert "Statement 1" in closed
+    assert "&lt;b&gt;Lamps &amp; more&lt;/b&gt;" in closed
+    with in_tenant(shop.tenant_id):
+        Chatbot.objects.update(name="Renamed")
+        Tenant.objects.update(name="Renamed", time_zone="Asia/Tokyo")
+    assert statement_page.shown(shop.tenant_id, month) == closed
 
 
 def test_a_page_names_chatbots_models_and_outcomes_harmlessly(shop):

@@ -11,7 +11,7 @@ from django.core.management import BaseCommand, CommandError, CommandParser
 from accounts import statements
 from accounts.statements import CannotClose, Month
 from accounts.tenants import UnknownTenant, find_tenant
-from chatbackend.statement_page import page
+from chatbackend import statement_page
 
 
 class Command(BaseCommand):
@@ -26,11 +26,11 @@ class Command(BaseCommand):
     def handle(self, *args: Any, slug: str, month: str, close: bool, html: Path | None, **options: Any) -> None:
         try:
             tenant, period = find_tenant(slug), date.fromisoformat(f"{month}-01")
-            figures = statements.close(tenant.id, period) if close else statements.month(tenant.id, period)
+            figures = statement_page.close(tenant.id, period) if close else statements.month(tenant.id, period)
         except (UnknownTenant, CannotClose, ValueError) as error:
             raise CommandError(str(error)) from None
         if html:
-            html.write_text(page(tenant.id, figures), encoding="utf-8")
+            html.write_text(statement_page.shown(tenant.id, period), encoding="utf-8")
         self.stdout.write("\n".join(_told(tenant.name, figures)))
 
 

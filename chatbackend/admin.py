@@ -1,0 +1,277 @@
+"""Money on the admin pages, where it takes more than the books: statements, exports and budgets.
+
+Rights are those of `accounts.staff_pages.TenantAdmin`: what no role was given is denied.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import date, timedelta
+from typing import Any
+from uuid import UUID
+
+from django import forms
+from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied, ValidationError
+from django.db.models import Max, Min
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, HttpResponseRedirect
+from django.urls import URLPattern, path, reverse
+from django.utils.html import format_html, format_html_join
+from django.utils.http import urlencode
+from django.utils.safestring import SafeString
+from django.views.decorators.http import require_POST
+from unfold.decorators import display
+from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
+
+from accounts import export_jobs, statements
+from accounts.exports import Selection
+from accounts.models import Export, LedgerEntry, Statement
+from accounts.staff_pages import BOOKS, LEAD, TenantAdmin
+from accounts.templatetags.money import dollars
+from cascade.models import Chatbot
+from chatbackend import downloads, statement_page
+
+MONTH = "%Y-%m"
+FORMAT_NAMES = {
+    "csv": "CSV",
+    "jsonl": "JSON lines",
+    "parquet": "Parquet",
+    "focus-1.0": "FOCUS 1.0 (CSV)",
+    "focus-1.4": "FOCUS 1.4 (CSV)",
+}
+
+
+def month_of(told: str) -> date:
+    """`2026-10`. Raises Http404."""
+    try:
+        return date.fromisoformat(f"{told}-01")
+    except ValueError:
+        raise Http404(f"{told} is not a month") from None
+
+
+# --- statements -----------------------------------------------------------------------------------
+
+
+@admin.register(Statement)
+class StatementPage(TenantAdmin):
+    """Closed months by their number, above them those that are open; each as a page to print."""
+
+    seen_by = BOOKS
+    list_display = ("number", "month", "opening", "closing", "exports")
+    ordering = ("-number",)
+    list_before_template = "admin/accounts/statement/open_months.html"
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        months = statements.open_months(request.member.tenant_id)  # type: ignore[attr-defined]
+        told = {"open_months": months, "may_close": request.member.role in LEAD}  # type: ignore[attr-defined]
+        return super().changelist_view(request, told | {"first_to_close": months[-1] if len(months) > 1 else None})
+
+    def change_view(self, request: HttpRequest, object_id: str, *args: Any, **kwargs: Any) -> HttpResponse:
+        """The page as it was printed, and nothing around it."""
+        statement = self.get_object(request, object_id)
+        if not self.has_view_permission(request) or request.method != "GET":
+            raise PermissionDenied
+        if statement is None:
+            raise Http404("no such statement")
+        return HttpResponse(statement_page.shown(statement.tenant_id, statement.period))
+
+    def get_urls(self) -> list[URLPattern]:
+        site = self.admin_site
+        return [
+            # Before Django's own, which take every word for a statement's id.
+            path("draft/<str:month>/", site.admin_view(self.draft), name="accounts_statement_draft"),
+            path("close/", site.admin_view(require_POST(self.close)), name="accounts_statement_close"),
+            *super().get_urls(),
+        ]
+
+    def draft(self, request: HttpRequest, month: str) -> HttpResponse:
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        tenant_id = request.member.tenant_id  # type: ignore[attr-defined]
+        return HttpResponse(statement_page.shown(tenant_id, month_of(month)))
+
+    def close(self, request: HttpRequest) -> HttpResponse:
+        if request.member.role not in LEAD:  # type: ignore[attr-defined]
+            raise PermissionDenied
+        try:
+            month = statement_page.close(
+                request.member.tenant_id,  # type: ignore[attr-defined]
+                month_of(request.POST.get("month", "")),
+            )
+            messages.success(request, f"{month.period:%B %Y} is closed: statement {month.number}")
+        except statements.CannotClose as problem:
+            messages.error(request, f"It stays open: {problem}")
+        return HttpResponseRedirect(reverse("admin:accounts_statement_changelist"))
+
+    @display(description="month", ordering="period")
+    def month(self, statement: Statement) -> str:
+        return f"{statement.period:%B %Y}"
+
+    @display(description="credit before", ordering="opening_micros")
+    def opening(self, statement: Statement) -> str:
+        return dollars(statement.opening_micros)
+
+    @display(description="credit after", ordering="closing_micros")
+    def closing(self, statement: Statement) -> str:
+        return dollars(statement.closing_micros)
+
+    @display(description="its entries")
+    def exports(self, statement: Statement) -> SafeString:
+        month = f"{statement.period:{MONTH}}"
+        link = f"{reverse('admin:accounts_export_add')}?{urlencode({'from_month': month, 'to_month': month})}"
+        return format_html('<a class="text-primary-600 dark:text-primary-500" href="{}">Export</a>', link)
+
+
+# --- exports --------------------------------------------------------------------------------------
+
+
+class ExportForm(forms.ModelForm):
+    """What to write: months, format, and which entries; once it is valid, `selection` says it."""
+
+    format = forms.ChoiceField(choices=FORMAT_NAMES.items(), widget=UnfoldAdminSelectWidget)
+    from_month = forms.ChoiceField(label="From", widget=UnfoldAdminSelectWidget)
+    to_month = forms.ChoiceField(label="To", widget=UnfoldAdminSelectWidget, help_text="Both months are in the file.")
+    chatbot = forms.ModelChoiceField(
+        Chatbot.objects.none(), required=False, empty_label="All", widget=UnfoldAdminSelectWidget
+    )
+    kind = forms.ChoiceField(
+        choices=[("", "All"), *LedgerEntry.Kind.choices], required=False, widget=UnfoldAdminSelectWidget
+    )
+    outcome = forms.ChoiceField(
+        choices=[("", "All"), *((word, word) for word in ("accepted", "rejected", "failed", "cancelled"))],
+        required=False,
+        widget=UnfoldAdminSelectWidget,
+    )
+    model = forms.CharField(required=False, help_text="Empty: all.", widget=UnfoldAdminTextInputWidget)
+
+    class Meta:
+        model = Export
+        fields = ("format",)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        months = [(f"{first:{MONTH}}", f"{first:%B %Y}") for first in months_with_entries()]
+        self.fields["from_month"].choices = self.fields["to_month"].choices = months  # type: ignore[attr-defined]
+        self.fields["chatbot"].queryset = Chatbot.objects.order_by("name")  # type: ignore[attr-defined]
+
+    def clean(self) -> dict[str, Any]:
+        told = super().clean() or {}
+        if self.errors:
+            return told
+        equal = {name: told[name] for name in ("kind", "outcome", "model") if told[name]}
+        if told["chatbot"]:
+            equal["chatbot_id"] = str(told["chatbot"].id)
+        try:
+            self.selection = Selection(month_of(told["from_month"]), month_of(told["to_month"]), equal)
+            export_jobs.refuse_too_many()
+        except (ValueError, export_jobs.TooManyExports) as problem:
+            raise ValidationError(str(problem)) from None
+        return told
+
+
+def months_with_entries() -> list[date]:
+    """From the first to the last, latest first; without entries none. In the tenant's transaction."""
+    ends = LedgerEntry.objects.aggregate(first=Min("period"), last=Max("period"))
+    months, month = [], ends["last"]
+    while month and month >= ends["first"]:
+        months.append(month)
+        month = (month - timedelta(days=1)).replace(day=1)
+    return months
+
+
+@admin.register(Export)
+class ExportPage(TenantAdmin):
+    """Files of the ledger, written in the background. The list reloads while one is being written."""
+
+    seen_by = BOOKS
+    added_by = LEAD
+    form = ExportForm
+    list_display = ("created_at", "months", "file_format", "chosen", "progress", "files", "asked_by")
+    list_display_links = None
+    ordering = ("-created_at",)
+    list_before_template = "admin/accounts/export/about.html"
+
+    def get_fields(self, request: HttpRequest, obj: Export | None = None) -> Any:
+        if obj is None:
+            return super().get_fields(request, obj)
+        return ("created_at", "months", "file_format", "chosen", "progress", "files", "asked_by", "error")
+
+    def get_form(self, request: HttpRequest, obj: Export | None = None, **kwargs: Any) -> Any:
+        return super().get_form(request, obj, **kwargs, **({} if obj is None else {"form": forms.ModelForm}))
+
+    def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
+        return {name: request.GET[name] for name in ("from_month", "to_month") if name in request.GET}
+
+    def save_form(self, request: HttpRequest, form: Any, change: bool) -> Export:
+        tenant_id = request.member.tenant_id  # type: ignore[attr-defined]
+        return export_jobs.request(tenant_id, form.selection, form.cleaned_data["format"], str(request.user))
+
+    def save_model(self, *args: Any) -> None:
+        """It was when it was asked for."""
+
+    save_related = save_model
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        page = super().changelist_view(request, {**(extra_context or {}), "kept_days": export_jobs.KEPT.days})
+        if Export.objects.filter(state__in=Export.UNFINISHED).exists():
+            page.headers["Refresh"] = "3"
+        return page
+
+    def get_urls(self) -> list[URLPattern]:
+        site = self.admin_site
+        return [
+            path("<uuid:export_id>/file/", site.admin_view(self.file), name="accounts_export_file"),
+            path("<uuid:export_id>/manifest/", site.admin_view(self.manifest), name="accounts_export_manifest"),
+            *super().get_urls(),
+        ]
+
+    def file(self, request: HttpRequest, export_id: UUID) -> HttpResponseBase:
+        return self._answer(request, export_id, lambda export: downloads.download(request, export))
+
+    def manifest(self, request: HttpRequest, export_id: UUID) -> HttpResponseBase:
+        return self._answer(request, export_id, downloads.manifest)
+
+    def _answer(
+        self, request: HttpRequest, export_id: UUID, how: Callable[[Export], HttpResponseBase]
+    ) -> HttpResponseBase:
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        try:
+            return how(export_jobs.find(request.member.tenant_id, export_id))  # type: ignore[attr-defined]
+        except (Export.DoesNotExist, export_jobs.NoFile) as problem:
+            raise Http404(str(problem)) from None
+
+    @display(description="months", ordering="first")
+    def months(self, export: Export) -> str:
+        if export.first == export.last:
+            return f"{export.first:%B %Y}"
+        return f"{export.first:%B %Y} to {export.last:%B %Y}"
+
+    @display(description="format", ordering="format")
+    def file_format(self, export: Export) -> str:
+        return FORMAT_NAMES[export.format]
+
+    @display(description="entries")
+    def chosen(self, export: Export) -> str:
+        return ", ".join(f"{name} {value}" for name, value in export.equal.items()) or "all"
+
+    @display(description="state", ordering="state")
+    def progress(self, export: Export) -> str:
+        if export.state == Export.State.WAITING:
+            return export.get_state_display().capitalize()
+        failed = f": {export.error}" if export.error else ""
+        return f"{export.get_state_display()}{failed}, {export.rows:,} rows".capitalize()
+
+    @display(description="download")
+    def files(self, export: Export) -> str:
+        if export.manifest is None:
+            return "–"
+        pages = {"file": size(export.manifest["bytes"]), "manifest": "manifest"}
+        links = ((reverse(f"admin:accounts_export_{name}", args=[export.id]), told) for name, told in pages.items())
+        return format_html_join(" · ", '<a class="text-primary-600 dark:text-primary-500" href="{}">{}</a>', links)
+
+
+def size(count: int) -> str:
+    return f"{count:,} bytes" if count < 10_000 else f"{count / 1e6:,.2f} MB"
