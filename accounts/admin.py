@@ -6,7 +6,9 @@ from typing import Any
 
 from django.contrib import admin
 from django.db.models import Count, F, QuerySet, Sum, Window
+from django.db.models.functions import Lead
 from django.http import HttpRequest, HttpResponse
+from django.utils import timezone
 from unfold.decorators import display
 
 from accounts.models import (
@@ -16,6 +18,7 @@ from accounts.models import (
     Hold,
     LedgerEntry,
     Member,
+    Tariff,
     Tenant,
     Widget,
     WidgetSecret,
@@ -103,6 +106,38 @@ class HoldPage(TenantAdmin):
     @display(description="spent", ordering="spent_micros")
     def spent(self, hold: Hold) -> str:
         return dollars(hold.spent_micros)
+
+
+@admin.register(Tariff)
+class TariffPage(TenantAdmin):
+    """What the tenant pays, latest first; a tariff is set by the operator and never edited."""
+
+    seen_by = BOOKS
+    list_display = ("valid_from", "price", "included", "state")
+    fields = list_display
+    ordering = ("-valid_from",)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet:
+        """Each with the moment from which on another holds."""
+        until = Window(Lead("valid_from"), order_by=F("valid_from").asc())
+        return super().get_queryset(request).annotate(superseded_at=until)
+
+    @display(description="price")
+    def price(self, tariff: Tariff) -> str:
+        if tariff.margin is not None:
+            return f"the providers' charge and {tariff.margin:.2%} on top"
+        return f"{dollars(tariff.reply_micros)} for each accepted reply"
+
+    @display(description="free each month", ordering="included_micros")
+    def included(self, tariff: Tariff) -> str:
+        return dollars(tariff.included_micros)
+
+    @display(description="state")
+    def state(self, tariff: Any) -> str:
+        now = timezone.now()
+        if tariff.valid_from > now:
+            return "to come"
+        return "in force" if tariff.superseded_at is None or tariff.superseded_at > now else "superseded"
 
 
 @admin.register(LedgerEntry)

@@ -105,7 +105,7 @@ def _cells(row: tuple[Any, ...], free: Iterable[int]) -> list[Any]:
 class _Focus(_Csv):
     """CSV whose texts are neutralised as those of the ledger itself."""
 
-    summed = focus.COSTS
+    summed: tuple[str, ...] = focus.COSTS
     profile: focus.Profile
 
     def __init__(self, out: Told, tenant_id: UUID) -> None:
@@ -127,17 +127,17 @@ class _Focus(_Csv):
 
 class _Focus10(_Focus):
     profile = focus.FOCUS_1_0
-    columns = profile.columns
+    columns: tuple[str, ...] = profile.columns
 
 
 class _Focus14(_Focus):
     profile = focus.FOCUS_1_4
-    columns = profile.columns
+    columns: tuple[str, ...] = profile.columns
 
 
 class _JsonLines:
-    columns = COLUMNS
-    summed = AMOUNTS
+    columns: tuple[str, ...] = COLUMNS
+    summed: tuple[str, ...] = AMOUNTS
 
     def __init__(self, out: Told, tenant_id: UUID) -> None:
         self._out = out
@@ -156,8 +156,8 @@ class _JsonLines:
 class _Parquet:
     """Amounts are decimal128(19, 6): exact to the micro-dollar."""
 
-    columns = COLUMNS
-    summed = AMOUNTS
+    columns: tuple[str, ...] = COLUMNS
+    summed: tuple[str, ...] = AMOUNTS
 
     def __init__(self, out: Told, tenant_id: UUID) -> None:
         import pyarrow  # 0.2 s and 60 MB, only where Parquet is wanted

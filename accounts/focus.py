@@ -102,7 +102,7 @@ def costs(entry: Entry) -> tuple[int, int, int, int]:
 
 def row_1_0(entry: Entry, account: BillingAccount) -> Row:
     tags = {f"{TAG_PREFIX}{name}": str(entry[name]) for name in TAGGED if entry[name] not in ("", None)}
-    told = _row(entry, account) | {
+    told: Row = _row(entry, account) | {
         "ProviderName": ISSUER,
         "PublisherName": entry["provider"] or ISSUER,
         "SkuPriceId": _sku_price(entry),  # the validator wants it on corrections too
@@ -112,11 +112,11 @@ def row_1_0(entry: Entry, account: BillingAccount) -> Row:
 
 
 def row_1_4(entry: Entry, account: BillingAccount) -> Row:
-    told = _row(entry, account) | {
+    told: Row = _row(entry, account) | {
         "HostProviderName": entry["provider"] or ISSUER,
         "ServiceProviderName": ISSUER,
         "ServiceSubcategory": "Bots",
-        "SkuMeter": METERS.get(entry["source"], entry["source"]),
+        "SkuMeter": METERS.get(entry["source"], "Other"),
     }
     told |= {column: str(entry[name]) for column, name in OWN.items() if entry[name] is not None}
     return {column: told.get(column, "") for column in FOCUS_1_4.columns}

@@ -6,14 +6,12 @@ Rights are those of `accounts.staff_pages.TenantAdmin`: what no role was given i
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import date, timedelta
 from typing import Any
 from uuid import UUID
 
 from django import forms
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied, ValidationError
-from django.db.models import Max, Min
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, HttpResponseRedirect
 from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html, format_html_join
@@ -21,17 +19,19 @@ from django.utils.http import urlencode
 from django.utils.safestring import SafeString
 from django.views.decorators.http import require_POST
 from unfold.decorators import display
-from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
+from unfold.widgets import UnfoldAdminDecimalFieldWidget, UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
 
 from accounts import export_jobs, statements
 from accounts.exports import Selection
-from accounts.models import Export, LedgerEntry, Statement
+from accounts.models import Budget, Export, LedgerEntry, Statement, Tenant
+from accounts.money import Money
 from accounts.staff_pages import BOOKS, LEAD, TenantAdmin
 from accounts.templatetags.money import dollars
 from cascade.models import Chatbot
 from chatbackend import downloads, statement_page
+from chatbackend.budget_subject import budget_subject
+from chatbackend.months import NAMED, month_of, since_the_first_entry
 
-MONTH = "%Y-%m"
 FORMAT_NAMES = {
     "csv": "CSV",
     "jsonl": "JSON lines",
@@ -39,14 +39,6 @@ FORMAT_NAMES = {
     "focus-1.0": "FOCUS 1.0 (CSV)",
     "focus-1.4": "FOCUS 1.4 (CSV)",
 }
-
-
-def month_of(told: str) -> date:
-    """`2026-10`. Raises Http404."""
-    try:
-        return date.fromisoformat(f"{told}-01")
-    except ValueError:
-        raise Http404(f"{told} is not a month") from None
 
 
 # --- statements -----------------------------------------------------------------------------------
@@ -119,7 +111,7 @@ class StatementPage(TenantAdmin):
 
     @display(description="its entries")
     def exports(self, statement: Statement) -> SafeString:
-        month = f"{statement.period:{MONTH}}"
+        month = f"{statement.period:{NAMED}}"
         link = f"{reverse('admin:accounts_export_add')}?{urlencode({'from_month': month, 'to_month': month})}"
         return format_html('<a class="text-primary-600 dark:text-primary-500" href="{}">Export</a>', link)
 
@@ -152,7 +144,7 @@ class ExportForm(forms.ModelForm):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        months = [(f"{first:{MONTH}}", f"{first:%B %Y}") for first in months_with_entries()]
+        months = [(f"{first:{NAMED}}", f"{first:%B %Y}") for first in since_the_first_entry(Tenant.objects.get())]
         self.fields["from_month"].choices = self.fields["to_month"].choices = months  # type: ignore[attr-defined]
         self.fields["chatbot"].queryset = Chatbot.objects.order_by("name")  # type: ignore[attr-defined]
 
@@ -169,16 +161,6 @@ class ExportForm(forms.ModelForm):
         except (ValueError, export_jobs.TooManyExports) as problem:
             raise ValidationError(str(problem)) from None
         return told
-
-
-def months_with_entries() -> list[date]:
-    """From the first to the last, latest first; without entries none. In the tenant's transaction."""
-    ends = LedgerEntry.objects.aggregate(first=Min("period"), last=Max("period"))
-    months, month = [], ends["last"]
-    while month and month >= ends["first"]:
-        months.append(month)
-        month = (month - timedelta(days=1)).replace(day=1)
-    return months
 
 
 @admin.register(Export)
@@ -275,3 +257,71 @@ class ExportPage(TenantAdmin):
 
 def size(count: int) -> str:
     return f"{count:,} bytes" if count < 10_000 else f"{count / 1e6:,.2f} MB"
+
+
+# --- budgets --------------------------------------------------------------------------------------
+
+
+class BudgetForm(forms.ModelForm):
+    """A limit in dollars. What it is for is chosen once; the limit and what happens at it can be changed."""
+
+    limit = forms.DecimalField(
+        label="Limit in US dollars", min_value=0, max_digits=18, decimal_places=6, widget=UnfoldAdminDecimalFieldWidget
+    )
+
+    class Meta:
+        model = Budget
+        fields = ("scope", "subject", "period", "hard", "limit", "shares", "cheapest_tiers", "refusal")
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if not self.instance._state.adding:
+            self.initial["limit"] = Money(self.instance.limit_micros).usd
+
+    def clean(self) -> dict[str, Any]:
+        told = super().clean() or {}
+        if self.errors:
+            return told
+        self.instance.limit_micros = Money.from_usd(told["limit"]).micros
+        if self.instance._state.adding:
+            try:
+                told["subject"] = budget_subject(told["scope"], told["subject"])
+            except ValueError as problem:
+                raise ValidationError({"subject": str(problem)}) from None
+            same = {name: told[name] for name in ("scope", "subject", "period", "hard")}
+            if Budget.objects.filter(**same).exists():
+                raise ValidationError("There is a budget for this already: change its limit.")
+        return told
+
+
+@admin.register(Budget)
+class BudgetPage(TenantAdmin):
+    """What turns may cost; how full each is stands on the page of costs."""
+
+    seen_by = BOOKS
+    added_by = changed_by = LEAD
+    form = BudgetForm
+    list_display = ("__str__", "whom", "limit_dollars", "hard", "shares")
+    list_filter = ("scope", "period", "hard")
+    ordering = ("scope", "period", "created_at")
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Budget | None = None) -> Any:
+        return ("scope", "subject", "period", "hard") if obj else ()
+
+    def get_fields(self, request: HttpRequest, obj: Budget | None = None) -> Any:
+        if obj and not self.has_change_permission(request, obj):
+            return ("scope", "subject", "period", "hard", "limit_dollars", "shares", "cheapest_tiers", "refusal")
+        return BudgetForm.Meta.fields
+
+    def get_form(self, request: HttpRequest, obj: Budget | None = None, **kwargs: Any) -> Any:
+        if obj and not self.has_change_permission(request, obj):
+            kwargs["form"] = forms.ModelForm
+        return super().get_form(request, obj, **kwargs)
+
+    @display(description="for", ordering="subject")
+    def whom(self, budget: Budget) -> str:
+        return budget.subject or ("everything" if budget.scope == Budget.Scope.TENANT else "each")
+
+    @display(description="limit", ordering="limit_micros")
+    def limit_dollars(self, budget: Budget) -> str:
+        return dollars(budget.limit_micros)

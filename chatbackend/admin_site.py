@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib.auth.forms import AuthenticationForm as AnyUserForm
+from django.core.exceptions import PermissionDenied
 from django.db import transaction
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import SimpleTemplateResponse, TemplateResponse
@@ -18,9 +19,11 @@ from unfold.forms import AuthenticationForm
 from unfold.sites import UnfoldAdminSite
 
 from accounts.models import Member, Tenant, User
-from accounts.staff_pages import BOOKS, TenantAdmin
+from accounts.staff_pages import BOOKS, EVERYBODY, LEAD, TenantAdmin
 from accounts.tenancy import in_tenant, set_for_transaction
+from chatbackend import money_page
 from chatbackend.dashboard import figures, outcomes
+from chatbackend.months import month_of
 
 CHOSEN = "tenant"  # in the session
 # Group, then model and icon. What a role may not see is left out.
@@ -28,8 +31,8 @@ SIDEBAR = {
     "": {"conversation": "forum", "turn": "alt_route", "modelcall": "smart_toy", "feedback": "thumbs_up_down"},
     "People": {"customer": "person", "member": "badge"},
     "Money": {
-        **{"statement": "request_quote", "ledgerentry": "receipt_long", "hold": "lock_clock"},
-        **{"export": "download", "price": "sell"},
+        **{"budget": "speed", "statement": "request_quote", "export": "download", "ledgerentry": "receipt_long"},
+        **{"hold": "lock_clock", "tariff": "handshake", "price": "sell"},
     },
     "Chatbot": {"chatbot": "chat_bubble", "article": "article", "widget": "widgets"},
     "Strategy": {
@@ -86,7 +89,10 @@ class TenantAdminSite(UnfoldAdminSite):
         return enter
 
     def extra_urls(self) -> list[URLPattern]:
-        return [path("tenant/", self.admin_view(require_POST(self.choose)), name="choose_tenant")]
+        return [
+            path("tenant/", self.admin_view(require_POST(self.choose)), name="choose_tenant"),
+            path("money/", self.admin_view(self.money), name="money"),
+        ]
 
     def choose(self, request: HttpRequest) -> HttpResponse:
         """Another of the user's tenants from now on."""
@@ -95,6 +101,15 @@ class TenantAdminSite(UnfoldAdminSite):
             raise Http404("no such tenant")
         request.session[CHOSEN] = wanted
         return HttpResponseRedirect(reverse("admin:index"))
+
+    def money(self, request: HttpRequest) -> HttpResponse:
+        """`?first=2026-10&last=2026-11`: what these months cost."""
+        member = request.member  # type: ignore[attr-defined]
+        if member.role not in BOOKS:
+            raise PermissionDenied
+        first, last = (month_of(request.GET[name]) if request.GET.get(name) else None for name in ("first", "last"))
+        told = money_page.context(member.tenant, first, last) | {"title": "Costs", "may_change": member.role in LEAD}
+        return TemplateResponse(request, "admin/money.html", self.each_context(request) | told)
 
     def extra_context(self, context: dict[str, Any], request: HttpRequest) -> dict[str, Any]:
         member = getattr(request, "member", None)
@@ -120,10 +135,14 @@ class TenantAdminSite(UnfoldAdminSite):
                 "has_permission": pages[name].has_view_permission(request),
             }
 
-        home = {"title": "Overview", "icon": "monitoring", "link": reverse("admin:index"), "has_permission": True}
-        home["active"] = request.path == home["link"]
+        def page(title: str, icon: str, name: str, roles: frozenset[str]) -> dict[str, Any]:
+            told = {"title": title, "icon": icon, "link": reverse(f"admin:{name}")}
+            allowed = getattr(getattr(request, "member", None), "role", None) in roles
+            return told | {"active": request.path == told["link"], "has_permission": allowed}
+
         groups = [(title, [item(*page) for page in listed.items()]) for title, listed in SIDEBAR.items()]
-        groups[0][1].insert(0, home)
+        groups[0][1].insert(0, page("Overview", "monitoring", "index", EVERYBODY))
+        next(items for title, items in groups if title == "Money").insert(0, page("Costs", "bar_chart", "money", BOOKS))
         return [
             {"title": title, "items": items} for title, items in groups if any(it["has_permission"] for it in items)
         ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import date
+from decimal import Decimal
 
 import pytest
 from django.contrib.admin import site
@@ -17,9 +18,10 @@ from uuid_utils.compat import uuid7
 from accounts import export_jobs, ledger
 from accounts.auth import create_api_key, create_widget
 from accounts.exports import Selection
-from accounts.models import Customer, Member, Statement, User
+from accounts.models import Budget, Customer, Member, Statement, User
 from accounts.money import Money
 from accounts.staff_pages import TenantAdmin
+from accounts.tariffs import set_tariff
 from accounts.tenancy import in_tenant
 from cascade.models import (
     Article,
@@ -61,6 +63,8 @@ def shop() -> Shop:
             tenant_id=shop.tenant_id, number=1, period=date(2001, 1, 1), opening_micros=0, closing_micros=0, lines=[],
             printed=MARK,
         )  # fmt: skip
+        Budget.objects.create(tenant_id=shop.tenant_id, scope="segment", subject=MARK, period="day", limit_micros=5)
+    set_tariff(shop.tenant_id, margin=Decimal("0.25"))
     create_api_key(shop.tenant_id, MARK, [])
     export_jobs.request(shop.tenant_id, Selection(date(2001, 1, 1), date(2001, 1, 1)), "csv", MARK)
     return shop
@@ -157,7 +161,7 @@ def test_every_row_of_the_tenant_can_be_read_by_its_owner(shop, alice):
 
 def test_nothing_of_another_tenant_is_found_anywhere(shop, charlie):
     part = MARK[1:-1]  # what is searched for stands on the page again, what is found would be whole
-    pages = [reverse("admin:index"), f"{reverse('admin:search')}?s={part}"]
+    pages = [reverse("admin:index"), reverse("admin:money"), f"{reverse('admin:search')}?s={part}"]
     for model in site._registry:
         if model not in OPERATORS:
             pages += [list_url(model), f"{list_url(model)}?q={part}", *row_urls(shop, model)]
@@ -181,7 +185,7 @@ def test_support_reads_conversations_and_neither_money_nor_keys(shop, bob):
         private = name in {"member", "apikey", "widget", "hold", "ledgerentry", "languagemodel", "price"}
         private = private or name in {"scorerversion", "shadowscore", "scorercalibration", "strategychange"}
         private = private or name in {"proposal", "shadowtrial", "driftreading"}
-        private = private or name in {"statement", "export"}
+        private = private or name in {"statement", "export", "budget", "tariff"}
         assert bob.get(list_url(model)).status_code == (403 if private else 200), name
     assert "Balance" not in bob.get(reverse("admin:index")).content.decode()
 

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from decimal import InvalidOperation
 from typing import Any
-from uuid import UUID
 
 from django.core.exceptions import ValidationError
 from django.core.management import BaseCommand, CommandError, CommandParser
 
-from accounts.models import Budget, Customer
+from accounts.models import Budget
 from accounts.money import Money
 from accounts.tenancy import in_tenant
 from accounts.tenants import UnknownTenant, find_tenant
-from cascade.models import Chatbot
-
-HAVE_IDS: dict[str, type[Chatbot] | type[Customer]] = {Budget.Scope.CHATBOT: Chatbot, Budget.Scope.CUSTOMER: Customer}
+from chatbackend.budget_subject import budget_subject
 
 
 class Command(BaseCommand):
@@ -39,7 +36,7 @@ class Command(BaseCommand):
             with in_tenant(tenant.id):
                 which = {
                     "scope": scope,
-                    "subject": _subject(scope, subject),
+                    "subject": budget_subject(scope, subject),
                     "period": period,
                     "hard": not told["soft"],
                 }
@@ -57,17 +54,3 @@ class Command(BaseCommand):
         except (UnknownTenant, ValueError) as error:
             raise CommandError(str(error)) from None
         self.stdout.write(f"{slug}: ${limit} for {budget}")
-
-
-def _subject(scope: str, told: str) -> str:
-    """As turns name it. Raises ValueError where the tenant has no such chatbot or customer."""
-    model = HAVE_IDS.get(Budget.Scope(scope))
-    if model is None or not told:
-        return told
-    try:
-        subject = UUID(told)
-    except ValueError:
-        raise ValueError(f"{told} is not the id of a {scope}") from None
-    if not model.objects.filter(pk=subject).exists():
-        raise ValueError(f"there is no {scope} {subject}")
-    return str(subject)

@@ -1,0 +1,44 @@
+"""Months as pages name and offer them: each by its first day, in addresses as `2026-10`."""
+
+from __future__ import annotations
+
+from datetime import date, timedelta
+
+from django.http import Http404
+
+from accounts.models import LedgerEntry, Tenant
+from chatbackend.dashboard import midnight
+
+NAMED = "%Y-%m"
+
+
+def month_of(told: str) -> date:
+    """`2026-10`. Raises Http404."""
+    try:
+        return date.fromisoformat(f"{told}-01")
+    except ValueError:
+        raise Http404(f"{told} is not a month") from None
+
+
+def this_month(tenant: Tenant) -> date:
+    """Where the tenant is."""
+    return midnight(tenant).date().replace(day=1)
+
+
+def since_the_first_entry(tenant: Tenant) -> list[date]:
+    """To the month that runs, latest first. In the tenant's transaction."""
+    months = [this_month(tenant)]
+    earliest = LedgerEntry.objects.order_by("period").values_list("period", flat=True).first() or months[0]
+    while months[-1] > earliest:
+        months.append(before(months[-1]))
+    return months
+
+
+def before(month: date, count: int = 1) -> date:
+    for _ in range(count):
+        month = (month - timedelta(days=1)).replace(day=1)
+    return month
+
+
+def after(month: date) -> date:
+    return (month + timedelta(days=31)).replace(day=1)
