@@ -13,7 +13,6 @@ from uuid import UUID
 
 from django.db import connection
 
-from accounts.budgets import ALWAYS
 from accounts.models import Budget
 from accounts.money import ZERO, Money
 from accounts.tenancy import in_tenant
@@ -56,7 +55,7 @@ BUDGETS = """
         WHERE budget_id = b.id AND starts = CASE b.period
             WHEN 'day' THEN (statement_timestamp() AT TIME ZONE t.time_zone)::date
             WHEN 'month' THEN date_trunc('month', statement_timestamp() AT TIME ZONE t.time_zone)::date
-            ELSE %(always)s::date END
+            ELSE date '1970-01-01' END
         ORDER BY spent_micros + held_micros DESC, subject LIMIT %(worst)s
     ) s ON true
     WHERE b.tenant_id = %(tenant)s
@@ -151,7 +150,7 @@ def budgets(tenant_id: UUID) -> list[Used]:
     """Every budget, for its fullest subjects."""
     with in_tenant(tenant_id), connection.cursor() as cursor:
         known = {budget.id: budget for budget in Budget.objects.all()}
-        cursor.execute(BUDGETS, {"tenant": tenant_id, "always": ALWAYS, "worst": WORST})
+        cursor.execute(BUDGETS, {"tenant": tenant_id, "worst": WORST})
         rows = [row for row in cursor.fetchall() if row[0] in known]
     return [
         Used(known[budget_id], subject or "", Money(spent), Money(held), subjects)

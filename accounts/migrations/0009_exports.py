@@ -11,7 +11,7 @@ from accounts.rls import isolate
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('accounts', '0007_holds_stay'),
+        ('accounts', '0008_ledger_in_one_statement'),
     ]
 
     operations = [
