@@ -157,12 +157,13 @@ def _priced(entry: Entry, category: str, listed: int) -> Row:
         "ListUnitPrice": as_dollars(abs(listed)),
         "ContractedUnitPrice": as_dollars(abs(listed)),
         "PricingCategory": "Standard",
-        "PricingQuantity": "-1" if listed < 0 else "1",
+        "PricingQuantity": "-1.0" if listed < 0 else "1.0",  # the validator takes whole numbers for no decimals
         "PricingUnit": UNITS[category],
         "SkuPriceId": _sku_price(entry),
     }
     if category == "Usage":
-        told |= {"ConsumedQuantity": str(entry["input_tokens"] + entry["output_tokens"]), "ConsumedUnit": "Tokens"}
+        tokens = entry["input_tokens"] + entry["output_tokens"]
+        told |= {"ConsumedQuantity": f"{tokens}.0", "ConsumedUnit": "Tokens"}
     return told
 
 

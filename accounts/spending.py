@@ -59,7 +59,7 @@ BUDGETS = """
         ORDER BY spent_micros + held_micros DESC, subject LIMIT %(worst)s
     ) s ON true
     WHERE b.tenant_id = %(tenant)s
-    ORDER BY b.scope, b.period, b.id, s.spent_micros + s.held_micros DESC NULLS LAST, s.subject
+    ORDER BY b.scope <> 'tenant', b.scope, b.period, b.id, s.spent_micros + s.held_micros DESC NULLS LAST, s.subject
 """
 
 

@@ -14,12 +14,17 @@ from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, HttpResponseRedirect
 from django.urls import URLPattern, path, reverse
-from django.utils.html import format_html, format_html_join
+from django.utils.html import format_html_join
 from django.utils.http import urlencode
 from django.utils.safestring import SafeString
 from django.views.decorators.http import require_POST
 from unfold.decorators import display
-from unfold.widgets import UnfoldAdminDecimalFieldWidget, UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
+from unfold.widgets import (
+    UnfoldAdminDecimalFieldWidget,
+    UnfoldAdminSelectWidget,
+    UnfoldAdminTextareaWidget,
+    UnfoldAdminTextInputWidget,
+)
 
 from accounts import export_jobs, statements
 from accounts.exports import Selection
@@ -49,7 +54,7 @@ class StatementPage(TenantAdmin):
     """Closed months by their number, above them those that are open; each as a page to print."""
 
     seen_by = BOOKS
-    list_display = ("number", "month", "opening", "closing", "exports")
+    list_display = ("number", "month", "opening", "closing", "links")
     ordering = ("-number",)
     list_before_template = "admin/accounts/statement/open_months.html"
 
@@ -109,11 +114,12 @@ class StatementPage(TenantAdmin):
     def closing(self, statement: Statement) -> str:
         return dollars(statement.closing_micros)
 
-    @display(description="its entries")
-    def exports(self, statement: Statement) -> SafeString:
+    @display(description="take along")
+    def links(self, statement: Statement) -> SafeString:
         month = f"{statement.period:{NAMED}}"
-        link = f"{reverse('admin:accounts_export_add')}?{urlencode({'from_month': month, 'to_month': month})}"
-        return format_html('<a class="text-primary-600 dark:text-primary-500" href="{}">Export</a>', link)
+        export = f"{reverse('admin:accounts_export_add')}?{urlencode({'from_month': month, 'to_month': month})}"
+        page = reverse("admin:accounts_statement_change", args=[statement.id])
+        return links({page: "Page to print", export: "Export"})
 
 
 # --- exports --------------------------------------------------------------------------------------
@@ -251,8 +257,12 @@ class ExportPage(TenantAdmin):
         if export.manifest is None:
             return "–"
         pages = {"file": size(export.manifest["bytes"]), "manifest": "manifest"}
-        links = ((reverse(f"admin:accounts_export_{name}", args=[export.id]), told) for name, told in pages.items())
-        return format_html_join(" · ", '<a class="text-primary-600 dark:text-primary-500" href="{}">{}</a>', links)
+        return links({reverse(f"admin:accounts_export_{name}", args=[export.id]): told for name, told in pages.items()})
+
+
+def links(pages: dict[str, str]) -> SafeString:
+    """What is at each address, to be clicked."""
+    return format_html_join(" · ", '<a class="text-primary-600 dark:text-primary-500" href="{}">{}</a>', pages.items())
 
 
 def size(count: int) -> str:
@@ -272,6 +282,7 @@ class BudgetForm(forms.ModelForm):
     class Meta:
         model = Budget
         fields = ("scope", "subject", "period", "hard", "limit", "shares", "cheapest_tiers", "refusal")
+        widgets = {"shares": UnfoldAdminTextInputWidget, "refusal": UnfoldAdminTextareaWidget({"rows": 2})}
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

@@ -77,7 +77,7 @@ def test_its_sums_are_the_ledgers_and_the_manifests(alice, form):
 def test_a_correction_is_one_where_it_corrects_a_month_that_is_over(alice, form):
     corrections = [row for row in rows(alice, form)[0] if row["ChargeDescription"].startswith("adjustment")]
     assert sorted((row["ChargeClass"], row["PricingQuantity"]) for row in corrections) == [
-        ("", "-1"),
+        ("", "-1.0"),
         ("Correction", ""),
     ]
 
@@ -140,6 +140,14 @@ def test_the_validator_finds_no_fault_with_1_0_and_would_find_one(alice, tmp_pat
     assert faultless(validate(file)), validate(file)
     file.write_bytes(written.replace(b",USD,", b",XXQ,"))
     assert "BillingCurrency_IsCurrencyCode failed" in validate(file)
+
+
+@pytest.mark.parametrize("kind", ["charge", "top_up", "adjustment"])
+def test_the_validator_finds_no_fault_with_a_file_of_one_kind(alice, tmp_path, kind):
+    months = whenever(alice)
+    file = tmp_path / "focus.csv"
+    file.write_bytes(exported(alice, "focus-1.0", Selection(months.first, months.last, {"kind": kind}))[0])
+    assert faultless(validate(file)), validate(file)
 
 
 def test_words_of_1_0_are_those_it_allows(alice):
