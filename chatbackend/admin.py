@@ -114,7 +114,7 @@ class StatementPage(TenantAdmin):
     def closing(self, statement: Statement) -> str:
         return dollars(statement.closing_micros)
 
-    @display(description="take along")
+    @display(description="pages")
     def links(self, statement: Statement) -> SafeString:
         month = f"{statement.period:{NAMED}}"
         export = f"{reverse('admin:accounts_export_add')}?{urlencode({'from_month': month, 'to_month': month})}"

@@ -19,7 +19,7 @@ from accounts.budgets import Spender
 from accounts.export_formats import FORMATS
 from accounts.exports import Selection
 from accounts.models import Customer
-from accounts.money import Money
+from accounts.money import ZERO, Money
 from accounts.tenancy import in_tenant
 from cascade.models import Chatbot
 from chatbackend import statement_page
@@ -65,7 +65,8 @@ def test_the_demos_month_is_closed_and_exported_in_every_format_to_the_ledgers_s
         assert (statement.cost.usd, statement.dearest.usd) == (books["cost"], books["dearest"])
         assert str(statement.closing) in statement_page.shown(TENANT_ID, month)
         spent = spending.spending(TENANT_ID, month, month)
-        assert (spent.price, spent.cost) == (statement.charged - statement.corrected, statement.cost)
+        used = statement.of("charge") + statement.of("adjustment")
+        assert (spent.price, spent.cost) == (sum((line.price for line in used), ZERO), statement.cost)
     jobs = {form: export_jobs.request(TENANT_ID, Selection(month, month), form, "demo").id for form in FORMATS}
     deeds = [lambda: charge_a_turn(shop), *(lambda it=it: export_jobs.write(TENANT_ID, it) for it in jobs.values())] * 2
     assert {outcome for outcome in at_once(lambda deed: deed(), deeds) if outcome is not None} == {True}
