@@ -7,7 +7,6 @@ from datetime import date, timedelta
 from django.http import Http404
 
 from accounts.models import LedgerEntry, Tenant
-from chatbackend.dashboard import midnight
 
 NAMED = "%Y-%m"
 
@@ -22,7 +21,7 @@ def month_of(told: str) -> date:
 
 def this_month(tenant: Tenant) -> date:
     """Where the tenant is."""
-    return midnight(tenant).date().replace(day=1)
+    return tenant.midnight().date().replace(day=1)
 
 
 def since_the_first_entry(tenant: Tenant) -> list[date]:
