@@ -16,34 +16,24 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
-
 from cascade.learning import intervals
+from cascade.learning.crossfitting import Unseen, cross_fitted
 from cascade.learning.intervals import Estimate
 from cascade.learning.replaying import Person, Replayed, replay
-from cascade.learning.search import Choice, Goal, best_choice, frontier, quick_choice
+from cascade.learning.search import Choice, Goal, best_choice, frontier
 from cascade.learning.segments import thresholds_by_segment
-from cascade.learning.table import BadTable, EvaluationTable, Numbers, check_learnable, undominated
+from cascade.learning.table import BadTable, EvaluationTable, check_learnable, undominated
 
 __all__ = [
     "BadTable", "Choice", "Estimate", "EvaluationTable", "Goal", "Person", "Proposal", "Replayed", "Unreachable",
     "Unseen", "optimise", "replay",
 ]  # fmt: skip
 
-FOLDS = 5
 MOST_TIERS = 4
 
 
 class Unreachable(ValueError):
     """No chain of these models meets the goal; the message says how far one comes."""
-
-
-@dataclass(frozen=True, eq=False)
-class Unseen:
-    """What strategies that were chosen without a question do with it (cross-fitting)."""
-
-    quality: Numbers  # (questions,)
-    cost_micros: Numbers
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +66,7 @@ def optimise(table: EvaluationTable, goal: Goal, *, most_tiers: int = MOST_TIERS
     if chosen is None:
         raise Unreachable(_how_far(points, goal))
     by_segment = thresholds_by_segment(table, chosen, goal) if segments else {}
-    played = _cross_fitted(table, goal, most_tiers, segments, chosen)
+    played = cross_fitted(table, goal, most_tiers, segments=segments, otherwise=chosen)
     best = int(table.mean_quality.argmax())
     quality, cost = table.quality[:, best], table.cost_micros[:, best]
     samples, weight = intervals.drawn(table.weight), table.weight
@@ -94,19 +84,6 @@ def optimise(table: EvaluationTable, goal: Goal, *, most_tiers: int = MOST_TIERS
         dominated=tuple(model for model in table.models if model not in models),
         unseen=played,
     )
-
-
-def _cross_fitted(table: EvaluationTable, goal: Goal, most_tiers: int, segments: bool, otherwise: Choice) -> Unseen:
-    """Each fold played by what the others choose; by `otherwise` where they cannot meet the goal."""
-    fold = np.random.default_rng(intervals.SEED).permutation(len(table.questions)) % FOLDS
-    quality, cost = np.empty(len(fold)), np.empty(len(fold))
-    for number in range(FOLDS):
-        rest, part = table.rows(fold != number), table.rows(fold == number)
-        found = quick_choice(rest, undominated(rest), goal, most_tiers) or otherwise
-        own = thresholds_by_segment(rest, found, goal) if segments else {}
-        played = replay(part, found.chain, found.thresholds, by_segment=own, person=goal.person)
-        quality[fold == number], cost[fold == number] = played.quality, played.cost_micros
-    return Unseen(quality, cost)
 
 
 def _how_far(points: list[Choice], goal: Goal) -> str:
