@@ -42,6 +42,17 @@ def append_only(table: str) -> RunSQL:
     )
 
 
+def audited(table: str, *, names_only: bool = False) -> RunSQL:
+    """Write each change of `table` to the audit log. `names_only`: not the values, and only where somebody is named."""
+    return RunSQL(
+        f"""
+        CREATE TRIGGER audited AFTER INSERT OR UPDATE OR DELETE ON {table}
+        FOR EACH ROW EXECUTE FUNCTION write_audit({"'names'" if names_only else ""});
+        """,
+        f"DROP TRIGGER audited ON {table};",
+    )
+
+
 def for_app(sql: str) -> Operation:
     """Run `sql` with {app} replaced by the app role's quoted name.
 

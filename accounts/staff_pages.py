@@ -14,13 +14,10 @@ from django.db.models import Model, URLField
 from django.http import HttpRequest
 from unfold.admin import ModelAdmin, TabularInline
 
-from accounts.models import Member
-
-NOBODY: frozenset[str] = frozenset()
-LEAD = frozenset({Member.Role.OWNER, Member.Role.ADMIN})
-BOOKS = LEAD | {Member.Role.ANALYST}
-DESK = LEAD | {Member.Role.SUPPORT}
-EVERYBODY = BOOKS | {Member.Role.SUPPORT}
+from accounts.permissions import BOOKS as BOOKS
+from accounts.permissions import DESK as DESK
+from accounts.permissions import EVERYBODY, NOBODY
+from accounts.permissions import LEAD as LEAD
 
 
 class TenantAdmin(ModelAdmin):

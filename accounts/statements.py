@@ -17,6 +17,7 @@ from uuid import UUID
 from django.db import connection
 from django.db.models import Max, Sum
 
+from accounts import webhooks
 from accounts.models import Hold, LedgerEntry, Statement
 from accounts.money import ZERO, Money
 from accounts.tenancy import in_tenant, set_for_transaction
@@ -209,6 +210,8 @@ def close(tenant_id: UUID, period: date, page: Callable[[Month], str] = lambda m
             lines=[asdict(line) for line in figures.lines],
             printed=page(figures),
         )
+        told = {"number": number, "period": f"{period:%Y-%m}", "closing": str(figures.closing)}
+        webhooks.tell(tenant_id, "statement.closed", told)
         return figures
 
 

@@ -36,7 +36,7 @@ def create_tenant(name: str, slug: str, owner_email: str) -> Tenant:
         except IntegrityError:
             raise SlugTaken(f"there is a tenant called {slug}") from None
         Account.objects.create(tenant=tenant)
-        Member.objects.create(tenant=tenant, user=_user(owner_email), role=Member.Role.OWNER)
+        Member.objects.create(tenant=tenant, user=user_of(owner_email), role=Member.Role.OWNER)
         return tenant
 
 
@@ -57,7 +57,8 @@ def find_tenant(slug: str) -> Tenant:
     raise UnknownTenant(f"no tenant is called {slug}")
 
 
-def _user(email: str) -> User:
+def user_of(email: str) -> User:
+    """Who has this address; a new user without a password, if nobody has."""
     address = User.objects.normalize_email(email)
     user = User.objects.filter(email__iexact=address).order_by("id").first()
     return user or User.objects.create_user(username=address, email=address, is_staff=True)

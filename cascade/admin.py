@@ -10,7 +10,7 @@ from base64 import b64encode
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 from uuid import UUID
 
 from django.contrib import admin, messages
@@ -22,7 +22,7 @@ from django.urls import URLPattern, path, reverse
 from django.views.decorators.http import require_POST
 from unfold.decorators import display
 
-from accounts.models import Member, User
+from accounts.models import Member
 from accounts.sealing import seal
 from accounts.staff_pages import BOOKS, DESK, LEAD, TenantAdmin, TenantInline
 from accounts.templatetags.money import dollars
@@ -221,15 +221,15 @@ class ConversationPage(TenantAdmin):
         """Say something as a person (POST text), or hand the conversation on (POST deed)."""
         if not self.may_answer(request):
             raise PermissionDenied
-        tenant_id, user = request.member.tenant_id, cast(User, request.user)  # type: ignore[attr-defined]
+        tenant_id, by = request.member.tenant_id, f"user:{request.user.pk}"  # type: ignore[attr-defined]
         deed = self.deeds.get(request.POST.get("deed", ""))
         try:
             if deed:
-                deed(tenant_id, conversation_id, user)
+                deed(tenant_id, conversation_id, by)
             else:
                 text = request.POST.get("text", "").replace("\r\n", "\n")
                 wrong = request.POST.get("corrects", "")
-                conversations.reply_as_staff(tenant_id, conversation_id, user, text, corrects=wrong)
+                conversations.reply_as_staff(tenant_id, conversation_id, by, text, corrects=wrong)
         except conversations.NotFound as problem:
             raise Http404 from problem
         except conversations.Refused as refused:

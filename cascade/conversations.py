@@ -20,7 +20,7 @@ from django.db.models import Q
 from django.utils import timezone
 from uuid_utils.compat import uuid7
 
-from accounts import ledger
+from accounts import ledger, webhooks
 from accounts.models import CustomerRecord
 from accounts.money import ZERO, Money
 from accounts.tenancy import in_tenant
@@ -33,7 +33,6 @@ from cascade.values import Attempt, Context, Outcome, Record, Tier, Utterance
 
 if TYPE_CHECKING:
     from accounts.auth import Caller
-    from accounts.models import User
 
 WINDOW = 12  # messages of a conversation that a prompt may quote; older ones are summarised
 SUMMARY_TOKENS = 300
@@ -142,6 +141,27 @@ def _conversation(caller: Caller, conversation_id: UUID | None) -> Conversation:
     )
 
 
+def begin(caller: Caller, conversation_id: UUID, history: Sequence[Utterance]) -> bool:
+    """A new conversation that opens with what was said elsewhere before; without turns, for nothing was asked here.
+
+    False: it is there already, with another history. Raises NotFound.
+    """
+    with in_tenant(caller.tenant_id):
+        chatbot = Chatbot.objects.filter(widget_id=caller.widget_id).first()
+        if chatbot is None:
+            raise NotFound("chatbot")
+        conversation, new = Conversation.objects.get_or_create(
+            id=conversation_id,
+            defaults={"tenant_id": caller.tenant_id, "chatbot": chatbot, "customer_id": caller.customer_id},
+        )
+        if not new:
+            before = conversation.messages.filter(turn=None).exclude(role=Message.Role.STAFF).order_by("seq")
+            return [(m.role, m.text) for m in before] == [(said.role, said.text) for said in history]
+        for said in history:
+            say(conversation, said.role, said.text)
+        return True
+
+
 def events_after(tenant_id: UUID, conversation_id: UUID, after_seq: int, limit: int = 500) -> list[dict[str, Any]]:
     """Stored frames with seq > `after_seq`, in order: {"seq", "event", "message_id", "reply_to", "data"}."""
     with in_tenant(tenant_id):
@@ -179,9 +199,11 @@ def set_feedback(caller: Caller, message_id: UUID, rating: int, comment: str = "
         ).first()
         if message is None:
             raise NotFound("message")
-        Feedback.objects.update_or_create(
+        feedback, _ = Feedback.objects.update_or_create(
             message=message, defaults={"tenant_id": caller.tenant_id, "rating": rating, "comment": comment}
         )
+        told = {"feedback_id": str(feedback.id), "message_id": str(message_id), "rating": rating}
+        webhooks.tell(caller.tenant_id, "feedback.created", _about(message.conversation) | told)
 
 
 # --- a turn: opened before anything is asked --------------------------------------------------
@@ -370,8 +392,11 @@ def close_turn(result: TurnResult) -> list[dict[str, Any]]:
         conversation = Conversation.objects.select_related("chatbot").get(id=result.conversation_id)
         turn = Turn.objects.get(id=result.turn_id)
         frames = _tell(conversation, turn, result)
+        if result.state == Turn.State.ANSWERED and result.reply:
+            told = {"turn_id": str(turn.id), "message_id": str(result.reply.message_id)}
+            webhooks.tell(result.tenant_id, "reply.accepted", _about(conversation) | told)
         if result.hand_over:
-            frames += hand_over(conversation, turn)
+            frames += hand_over(conversation, turn, turn.problem)
         _charge(result.tenant_id, result.turn_id)  # last: other turns of the tenant wait from here to our commit
         return frames
 
@@ -534,21 +559,30 @@ def say(
     return _store_frames(conversation, first, [*chunks, created], turn)
 
 
-def hand_over(conversation: Conversation, turn: Turn) -> list[dict[str, Any]]:
+def hand_over(conversation: Conversation, turn: Turn | None, reason: str) -> list[dict[str, Any]]:
     """A person answers from now on, unless one has closed it; the customer is told in the chatbot's own words."""
     if conversation.state == Conversation.State.CLOSED:
         return []
     conversation.state = Conversation.State.HANDED_OVER
     conversation.save(update_fields=["state", "updated_at"])
     told = say(conversation, Message.Role.ASSISTANT, conversation.chatbot.hand_over_text, turn)
-    update = {"event": "handoff.updated", "data": {"state": conversation.state, "reason": turn.problem}}
+    update = {"event": "handoff.updated", "data": {"state": conversation.state, "reason": reason}}
+    webhooks.tell(conversation.tenant_id, "conversation.handed_over", _about(conversation) | {"reason": reason})
     return told + append(conversation, [update], turn)
 
 
+def _about(conversation: Conversation) -> dict[str, str]:
+    """As webhooks name it: ids alone."""
+    names = ("chatbot_id", "customer_id")
+    return {"conversation_id": str(conversation.id)} | {name: str(getattr(conversation, name)) for name in names}
+
+
 def reply_as_staff(
-    tenant_id: UUID, conversation_id: UUID, user: User, text: str, *, corrects: str = ""
+    tenant_id: UUID, conversation_id: UUID, by: str, text: str, *, corrects: str = ""
 ) -> list[dict[str, Any]]:
-    """A person of the tenant writes; `corrects`: in place of the chatbot's last reply of this id, which was wrong.
+    """A person of the tenant (`by`, "user:ID") writes.
+
+    `corrects`: in place of the chatbot's last reply of this id, which was wrong.
 
     Raises NotFound, Refused("invalid_message"; "conversation_closed"; "nothing_to_correct"; "replied_meanwhile").
     """
@@ -558,7 +592,7 @@ def reply_as_staff(
         conversation = _locked(conversation_id)
         wrong = _wrong(conversation, corrects) if corrects else None
         frames = say(conversation, Message.Role.STAFF, text, corrects=wrong)
-    _note("staff_replied", tenant_id, conversation_id, user)
+    _note("staff_replied", tenant_id, conversation_id, by)
     return frames
 
 
@@ -578,17 +612,28 @@ def _wrong(conversation: Conversation, message_id: str) -> Message:
     return reply
 
 
-def give_back(tenant_id: UUID, conversation_id: UUID, user: User) -> list[dict[str, Any]]:
+def give_back(tenant_id: UUID, conversation_id: UUID, by: str) -> list[dict[str, Any]]:
     """The chatbot answers from now on. Raises NotFound, Refused("conversation_closed")."""
-    return _move(tenant_id, conversation_id, user, Conversation.State.OPEN, "given_back")
+    return _move(tenant_id, conversation_id, by, Conversation.State.OPEN, "given_back")
 
 
-def close(tenant_id: UUID, conversation_id: UUID, user: User) -> list[dict[str, Any]]:
+def take_over(tenant_id: UUID, conversation_id: UUID, by: str) -> list[dict[str, Any]]:
+    """A person answers from now on; the customer is told. Raises NotFound, Refused("conversation_closed")."""
+    with in_tenant(tenant_id):
+        conversation = _locked(conversation_id)
+        if conversation.state == Conversation.State.HANDED_OVER:
+            return []
+        frames = hand_over(conversation, None, "taken_over")
+    _note("staff_taken_over", tenant_id, conversation_id, by)
+    return frames
+
+
+def close(tenant_id: UUID, conversation_id: UUID, by: str) -> list[dict[str, Any]]:
     """Nobody answers here any more, for good. Raises NotFound, Refused("conversation_closed")."""
-    return _move(tenant_id, conversation_id, user, Conversation.State.CLOSED, "closed")
+    return _move(tenant_id, conversation_id, by, Conversation.State.CLOSED, "closed")
 
 
-def _move(tenant_id: UUID, conversation_id: UUID, user: User, state: str, reason: str) -> list[dict[str, Any]]:
+def _move(tenant_id: UUID, conversation_id: UUID, by: str, state: str, reason: str) -> list[dict[str, Any]]:
     with in_tenant(tenant_id):
         conversation = _locked(conversation_id)
         if conversation.state == state:
@@ -596,7 +641,7 @@ def _move(tenant_id: UUID, conversation_id: UUID, user: User, state: str, reason
         conversation.state = state
         conversation.save(update_fields=["state", "updated_at"])
         frames = append(conversation, [{"event": "handoff.updated", "data": {"state": state, "reason": reason}}], None)
-    _note(f"staff_{reason}", tenant_id, conversation_id, user)
+    _note(f"staff_{reason}", tenant_id, conversation_id, by)
     return frames
 
 
@@ -610,9 +655,9 @@ def _locked(conversation_id: UUID) -> Conversation:
     return conversation
 
 
-def _note(event: str, tenant_id: UUID, conversation_id: UUID, user: User) -> None:
+def _note(event: str, tenant_id: UUID, conversation_id: UUID, by: str) -> None:
     """Who did it, and not what they wrote."""
-    log.info(event, tenant_id=str(tenant_id), conversation_id=str(conversation_id), user_id=user.pk)
+    log.info(event, tenant_id=str(tenant_id), conversation_id=str(conversation_id), by=by)
 
 
 def append(conversation: Conversation, frames: Sequence[dict[str, Any]], turn: Turn | None) -> list[dict[str, Any]]:

@@ -1,49 +1,28 @@
 """Fresh records, asked of the tenant at the start of a turn.
 
-The address is a tenant's word, so it is not trusted: it is resolved once, every address it resolves to must be public,
-and the connection goes to the very address that was checked, under the certificate of the name. The answer is not
-trusted either: it is small, strict, and about the customer that was asked. A look-up that hangs cannot be ended, only
-left: one host has one at a time, so that it keeps others waiting only where many hosts hang at once. Remembering
-records for a while, and using the last known ones when this fails, is the caller's.
+The address is a tenant's word, so it is not trusted (`accounts.pinned`). The answer is not trusted either: it is small,
+strict, and about the customer that was asked. Remembering records for a while, and using the last known ones when this
+fails, is the caller's.
 """
 
 from __future__ import annotations
 
-import asyncio
-import base64
-import hashlib
-import hmac
 import json
 import math
-import socket
 import ssl
-import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import cache
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
-from threading import Thread
 from typing import Any, NoReturn
 from uuid import uuid4
 
-import httpx
-
+from accounts.pinned import PostFailed, Target, post
 from cascade.values import Record
 
 _MOST_RECORDS = 100
 _LONGEST_TYPE, _LONGEST_ID = 40, 200  # characters: what `accounts.CustomerRecord` holds
 _DEEPEST = 32  # levels of nesting; what copies a value later recurses
 _CLOCK_SKEW = timedelta(minutes=5)
-_SPECIAL = (  # not private to Python 3.11, yet not on the internet
-    IPv4Network("192.0.0.0/24"),  # protocol assignments
-    IPv4Network("168.63.129.16/32"),  # a cloud's metadata
-)
-_GLOBAL_UNICAST = IPv6Network("2000::/3")  # leaves out mapped, translated (NAT64), local and multicast addresses
-_MOST_LOOK_UPS = 32  # of names, at once: each takes a thread until the name server answers or is given up
-
-_Address = IPv4Address | IPv6Address
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,13 +54,14 @@ async def fetch(
 
     `tls`: whom to trust; None: the usual authorities.
     """
+    target = Target(source.url, source.allow_private, source.deadline_seconds, source.max_bytes)
+    request = json.dumps({"customer_id": customer_id, "question": question}).encode()
     try:
-        async with asyncio.timeout(source.deadline_seconds):
-            url = _url(source)
-            addresses = await _addresses(source, url)
-            body = await _ask(source, url, addresses, _request(customer_id, question), tls or _usual_authorities())
-    except TimeoutError:
-        raise RecordSourceError("timeout", f"no answer within {source.deadline_seconds} s") from None
+        status, body = await post(target, request, f"msg_{uuid4().hex}", [source.secret], tls=tls)
+    except PostFailed as failed:
+        raise RecordSourceError(failed.code, failed.detail) from failed
+    if status != 200:
+        raise RecordSourceError("http_status", str(status))
     return _parse(body, customer_id, datetime.now(UTC))
 
 
@@ -93,170 +73,6 @@ def merge(known: Sequence[Record], fetched: Sequence[Record]) -> tuple[Record, .
         if older is None or record.as_of >= older.as_of:
             newest[record.type, record.external_id] = record
     return tuple(newest.values())
-
-
-def signature(secret: bytes, message_id: str, timestamp: int, body: bytes) -> str:
-    """The `webhook-signature` header (standardwebhooks.com, symmetric, version 1)."""
-    digest = hmac.digest(secret, f"{message_id}.{timestamp}.".encode() + body, hashlib.sha256)
-    return f"v1,{base64.b64encode(digest).decode()}"
-
-
-# --- where to -----------------------------------------------------------------------------
-
-
-def _url(source: RecordSource) -> httpx.URL:
-    try:
-        url = httpx.URL(source.url)
-    except httpx.InvalidURL as error:
-        raise RecordSourceError("refused_address", "not an address") from error
-    schemes = ("https", "http") if source.allow_private else ("https",)
-    if url.scheme not in schemes or not url.host or url.userinfo:
-        raise RecordSourceError("refused_address", "must be https://host/path, without a user name")
-    return url
-
-
-@dataclass(frozen=True, slots=True)
-class _LookUp:
-    began: float  # monotonic seconds
-    found: Future[list[_Address]]
-
-
-_LOOK_UPS: dict[str, _LookUp] = {}  # under way, by host
-
-
-async def _addresses(source: RecordSource, url: httpx.URL) -> list[_Address]:
-    """What the host resolves to, now and for this exchange. One bad address refuses them all."""
-    host, port = url.raw_host.decode(), url.port or {"https": 443, "http": 80}[url.scheme]
-    try:
-        found = await _look_up(host, port, source.deadline_seconds)
-    except (OSError, UnicodeError) as error:
-        raise RecordSourceError("unreachable", "the name does not resolve") from error
-    for address in found:
-        public = _is_public(address)
-        if not (public or (source.allow_private and _is_own_network(address))):
-            raise RecordSourceError("refused_address", "not a public address")
-        if public and url.scheme == "http":
-            raise RecordSourceError("refused_address", "http is for private addresses only")
-    return found
-
-
-async def _look_up(host: str, port: int, patience_seconds: float) -> list[_Address]:
-    """Joins the look-up of this host that is under way; one that has taken too long already is not waited for."""
-    under_way = _LOOK_UPS.get(host) or _begin(host, port)
-    if time.monotonic() - under_way.began >= patience_seconds:
-        raise RecordSourceError("timeout", "an earlier look-up of the name hangs")
-    return await asyncio.wrap_future(under_way.found)
-
-
-def _begin(host: str, port: int) -> _LookUp:
-    if len(_LOOK_UPS) >= _MOST_LOOK_UPS:
-        raise RecordSourceError("unreachable", "too many names are being looked up")
-    found: Future[list[_Address]] = Future()
-    found.set_running_or_notify_cancel()  # whoever stops waiting does not cancel it for the others
-    found.add_done_callback(lambda _: _LOOK_UPS.pop(host))
-    look_up = _LOOK_UPS[host] = _LookUp(time.monotonic(), found)
-    Thread(target=_resolve_into, args=(found, host, port), name="record-source-dns", daemon=True).start()
-    return look_up
-
-
-def _resolve_into(found: Future[list[_Address]], host: str, port: int) -> None:
-    try:
-        addresses = _resolve(host, port)
-    except Exception as error:
-        found.set_exception(error)
-    else:
-        found.set_result(addresses)
-
-
-def _resolve(host: str, port: int) -> list[_Address]:
-    answers = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
-    return list(dict.fromkeys(ip_address(str(answer[4][0]).partition("%")[0]) for answer in answers))
-
-
-def _is_public(address: _Address) -> bool:
-    if isinstance(address, IPv6Address):
-        tunnel = address.sixtofour or address.teredo
-        return address in _GLOBAL_UNICAST and address.is_global and not tunnel
-    special = address.is_multicast or address.is_reserved or any(address in network for network in _SPECIAL)
-    return address.is_global and not special
-
-
-def _is_own_network(address: _Address) -> bool:
-    """Private or loopback; never link-local, where clouds keep their metadata."""
-    plain = getattr(address, "ipv4_mapped", None) or address
-    return plain.is_private and not (plain.is_link_local or plain.is_unspecified)
-
-
-# --- the exchange -------------------------------------------------------------------------
-
-
-@cache
-def _usual_authorities() -> ssl.SSLContext:
-    return httpx.create_ssl_context()
-
-
-def _request(customer_id: str, question: str) -> bytes:
-    return json.dumps({"customer_id": customer_id, "question": question}).encode()
-
-
-async def _ask(
-    source: RecordSource, url: httpx.URL, addresses: Sequence[_Address], body: bytes, tls: ssl.SSLContext
-) -> bytes:
-    for address in addresses:
-        try:
-            return await _post(source, url, address, body, tls)
-        except httpx.ConnectError as error:
-            code = "tls" if _is_tls(error) else "unreachable"
-            failure = RecordSourceError(code, "no trusted connection" if code == "tls" else "no connection")
-        except httpx.TransportError as error:
-            code = "malformed" if isinstance(error, httpx.RemoteProtocolError) else "unreachable"
-            raise RecordSourceError(code, "the connection broke") from error
-    raise failure
-
-
-async def _post(source: RecordSource, url: httpx.URL, address: _Address, body: bytes, tls: ssl.SSLContext) -> bytes:
-    """One request to one checked address; name and certificate are still the host's. Redirects are not followed."""
-    message_id, timestamp = f"msg_{uuid4().hex}", int(time.time())
-    headers = {
-        "Host": url.netloc.decode(),
-        "Content-Type": "application/json",
-        "Accept": "application/json",
-        "Accept-Encoding": "identity",
-        "webhook-id": message_id,
-        "webhook-timestamp": str(timestamp),
-        "webhook-signature": signature(source.secret, message_id, timestamp, body),
-    }
-    async with (
-        httpx.AsyncClient(verify=tls, trust_env=False, timeout=None) as client,  # noqa: S113 - a deadline is around
-        client.stream(
-            "POST",
-            url.copy_with(host=str(address)),
-            content=body,
-            headers=headers,
-            extensions={"sni_hostname": url.raw_host.decode()},
-        ) as response,
-    ):
-        return await _read(response, source.max_bytes)
-
-
-async def _read(response: httpx.Response, max_bytes: int) -> bytes:
-    """The body, no more than `max_bytes` of it. Compression was not offered, so a compressed one is not opened."""
-    if response.status_code != 200:
-        raise RecordSourceError("http_status", str(response.status_code))
-    if response.headers.get("content-encoding", "identity") != "identity":
-        raise RecordSourceError("malformed", "compressed, though only identity was accepted")
-    body = b""
-    async for piece in response.aiter_raw():
-        body += piece
-        if len(body) > max_bytes:
-            raise RecordSourceError("too_large", f"more than {max_bytes} bytes")
-    return body
-
-
-def _is_tls(error: BaseException | None) -> bool:
-    while error is not None and not isinstance(error, ssl.SSLError):
-        error = error.__cause__ or error.__context__
-    return error is not None
 
 
 # --- the answer ---------------------------------------------------------------------------

@@ -18,6 +18,7 @@ import structlog
 from django.conf import settings
 from django.db.models import QuerySet
 from django.utils import timezone
+from procrastinate.contrib.django import app
 
 from accounts.tenancy import in_tenant
 from cascade import scorer_labels
@@ -100,6 +101,12 @@ def promote(tenant_id: UUID, version: str, by: str) -> Comparison:
         raise NotPromoted(found.refusal)
     log.info("scorer_promoted", tenant_id=str(tenant_id), version=version, by=by)
     return found
+
+
+def promote_later(tenant_id: UUID, version: str, by: str) -> int:
+    """`promote` by the worker, for comparing takes minutes; the job's number."""
+    told = {"tenant_id": str(tenant_id), "version": version, "by": by}
+    return app.configure_task("chatbackend.tasks.promote_scorer").defer(**told)
 
 
 def rollback(tenant_id: UUID, by: str) -> str:

@@ -13,6 +13,7 @@ from uuid import UUID
 import structlog
 from django.db.models import Max, QuerySet
 
+from accounts import webhooks
 from accounts.tenancy import in_tenant
 from cascade.models import CascadeStrategy, Chatbot, LanguageModel, Price, StrategyChange
 from cascade.strategy_check import LONGEST_SECONDS, problem
@@ -131,5 +132,7 @@ def _change(chatbot: Chatbot, kind: str, after: CascadeStrategy, by: str) -> Str
         tenant_id=chatbot.tenant_id, chatbot=chatbot, kind=kind, before=chatbot.live_strategy, after=after, by=by
     )
     Chatbot.objects.filter(id=chatbot.id).update(live_strategy=after)
+    told = {"chatbot_id": str(chatbot.id), "strategy_id": str(after.id), "version": after.version, "kind": kind}
+    webhooks.tell(chatbot.tenant_id, "strategy.promoted", told)
     log.info("strategy_changed", tenant_id=str(chatbot.tenant_id), chatbot_id=str(chatbot.id), kind=kind, by=by)
     return change

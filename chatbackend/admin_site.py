@@ -10,7 +10,6 @@ from typing import Any
 
 from django.contrib.auth.forms import AuthenticationForm as AnyUserForm
 from django.core.exceptions import PermissionDenied
-from django.db import transaction
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import SimpleTemplateResponse, TemplateResponse
 from django.urls import URLPattern, path, reverse
@@ -18,14 +17,14 @@ from django.views.decorators.http import require_POST
 from unfold.forms import AuthenticationForm
 from unfold.sites import UnfoldAdminSite
 
-from accounts.models import Member, Tenant, User
+from accounts import audit
+from accounts.members import CHOSEN, chosen, memberships
 from accounts.staff_pages import BOOKS, EVERYBODY, LEAD, TenantAdmin
-from accounts.tenancy import in_tenant, set_for_transaction
+from accounts.tenancy import in_tenant
 from chatbackend import money_page
 from chatbackend.dashboard import figures, outcomes
 from chatbackend.months import month_of
 
-CHOSEN = "tenant"  # in the session
 # Group, then model and icon. What a role may not see is left out.
 SIDEBAR = {
     "": {"conversation": "forum", "turn": "alt_route", "modelcall": "smart_toy", "feedback": "thumbs_up_down"},
@@ -76,11 +75,12 @@ class TenantAdminSite(UnfoldAdminSite):
             if view == self.logout:
                 return view(request)  # with or without a tenant
             request.memberships = memberships(request.user)  # type: ignore[attr-defined]
-            member = chosen(request)
+            member = chosen(request, request.memberships)  # type: ignore[attr-defined]
             if member is None:
                 return TemplateResponse(request, "admin/no_tenant.html", self.each_context(request), status=403)
             with in_tenant(member.tenant_id):
                 request.member = member  # type: ignore[attr-defined]
+                audit.by(f"user:{request.user.pk}", request.META.get("REMOTE_ADDR", ""))
                 response = guarded(request, *args, **kwargs)
                 if isinstance(response, SimpleTemplateResponse):
                     response.render()  # while the tenant's rows can be read
@@ -152,21 +152,3 @@ class TenantAdminSite(UnfoldAdminSite):
         if member.role in BOOKS:
             told |= {"figures": figures(member.tenant), "outcomes": outcomes()}
         return super().index(request, told)
-
-
-def memberships(user: User) -> list[Member]:
-    """The user's roles in all their tenants, oldest first, each with its tenant."""
-    with transaction.atomic():
-        set_for_transaction("app.user", user.pk)
-        members = list(Member.objects.filter(user=user).order_by("created_at"))
-    for member in members:
-        with in_tenant(member.tenant_id):
-            member.tenant = Tenant.objects.get(id=member.tenant_id)
-    return members
-
-
-def chosen(request: HttpRequest) -> Member | None:
-    """The membership the user works under: the one they chose, else their first; None: they have none."""
-    members: list[Member] = request.memberships  # type: ignore[attr-defined]
-    wanted = request.session.get(CHOSEN)
-    return next((member for member in members if str(member.tenant_id) == wanted), members[0] if members else None)

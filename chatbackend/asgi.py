@@ -23,6 +23,7 @@ from accounts.checks import refuse_unbound_role  # noqa: E402
 from accounts.tenancy import in_db  # noqa: E402
 from cascade import wiring  # noqa: E402
 from chatbackend import chat, recovery, turns  # noqa: E402
+from chatbackend.body_limit import limited  # noqa: E402
 from chatbackend.consumers import ChatConsumer, answer_with  # noqa: E402
 from chatbackend.live import live  # noqa: E402
 from chatbackend.reporting import report  # noqa: E402
@@ -88,4 +89,4 @@ sockets = URLRouter(
         re_path("", nowhere),  # type: ignore[arg-type]  # an ASGI application, as Channels routes to
     ]
 )
-application = ProtocolTypeRouter({"http": http, "websocket": sockets, "lifespan": lifespan})
+application = ProtocolTypeRouter({"http": limited(http), "websocket": sockets, "lifespan": lifespan})

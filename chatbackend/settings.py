@@ -74,6 +74,7 @@ INSTALLED_APPS = [
     "chatbackend.apps.TenantAdminConfig",
     "channels",
     "procrastinate.contrib.django",
+    "drf_spectacular",
     "accounts",
     "cascade",
     "chatbackend.apps.ChatbackendConfig",
@@ -180,6 +181,37 @@ RATE_CUSTOMER = rate("RATE_CUSTOMER", "30/minute")  # messages
 RATE_ADDRESS = rate("RATE_ADDRESS", "600/minute")  # messages; an office or a mobile network shares one
 RATE_TENANT = rate("RATE_TENANT", "3000/minute")  # messages
 RATE_NEWCOMERS = rate("RATE_NEWCOMERS", "60/hour")  # new visitors of one address
+
+# --- the REST API ---------------------------------------------------------------------------
+
+RATE_API = rate("RATE_API", "600/minute")  # of one API key or member, in each web process
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": [
+        "accounts.rest.callers.KeyAuthentication",
+        "accounts.rest.callers.MemberAuthentication",
+    ],
+    "DEFAULT_PERMISSION_CLASSES": [],  # rights are a table: accounts.permissions
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_PARSER_CLASSES": ["accounts.rest.bodies.JSONBody"],
+    "DEFAULT_FILTER_BACKENDS": ["accounts.rest.lists.Filters"],
+    "DEFAULT_SCHEMA_CLASS": "accounts.rest.schema.Schema",
+    "EXCEPTION_HANDLER": "accounts.rest.problems.handle",
+    "UNAUTHENTICATED_USER": None,
+    "COERCE_DECIMAL_TO_STRING": True,
+}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "Frugal chat",
+    "VERSION": "1",
+    "DESCRIPTION": "What the API has in common, with an example for each resource: docs/api.md.",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SCHEMA_PATH_PREFIX": "/api/v1/",
+    "COMPONENT_SPLIT_REQUEST": True,
+    "ENUM_NAME_OVERRIDES": {
+        "MemberRole": "accounts.models.Member.Role",
+        "MessageRole": "cascade.models.Message.Role",
+    },
+    "POSTPROCESSING_HOOKS": ["drf_spectacular.hooks.postprocess_schema_enums", "accounts.rest.schema.finish"],
+}
 
 # --- the admin pages: how they look --------------------------------------------------------
 

@@ -12,7 +12,8 @@ from uuid import UUID
 from django.conf import settings
 from procrastinate.contrib.django import app
 
-from accounts import export_jobs, ledger
+from accounts import export_jobs, ledger, webhooks
+from accounts.rest import idempotency
 from accounts.tenancy import in_tenant, set_for_transaction
 from accounts.tenants import every_tenant
 from cascade import drift_watch, scorer_labels, scorer_training, scorer_versions, strategy_proposals, strategy_replays
@@ -70,6 +71,29 @@ async def resume_exports(timestamp: int) -> None:
 @app.task(queueing_lock="forget_exports", pass_context=False)
 def forget_exports(timestamp: int) -> None:
     for_every_tenant(export_jobs.forget)
+
+
+# --- the doors for programs -----------------------------------------------------------------
+
+
+@app.task(pass_context=False)
+def deliver_webhook(tenant_id: str, delivery_id: str) -> None:
+    """Deferred by name, with the event (`accounts.webhooks`)."""
+    webhooks.deliver(UUID(tenant_id), UUID(delivery_id))
+
+
+@app.periodic(cron="* * * * *")
+@app.task(queueing_lock="defer_lost_webhooks", pass_context=False)
+def defer_lost_webhooks(timestamp: int) -> None:
+    for_every_tenant(webhooks.defer_lost)
+
+
+@app.periodic(cron="53 3 * * *")
+@app.task(queueing_lock="forget_answers", pass_context=False)
+def forget_answers(timestamp: int) -> None:
+    """Of the API, and what became of old deliveries."""
+    for_every_tenant(idempotency.forget_old)
+    for_every_tenant(webhooks.forget_old)
 
 
 # --- tenants' own scorers: deferred by name from `manage.py train_scorer` and `manage.py scorer` ---

@@ -2,13 +2,21 @@
 
 from django.conf import settings
 from django.contrib import admin
-from django.urls import path
+from django.urls import include, path
+from django.views.decorators.csrf import csrf_exempt
+from drf_spectacular.views import SpectacularJSONAPIView
 
-from chatbackend import views
+from accounts.rest.problems import nowhere
+from cascade import wiring
+from chatbackend import openai_api, views
 from chatbackend.demo import views as demo
 
 urlpatterns = [
     path("admin/", admin.site.urls),
+    path("api/v1/", include([path("", include("accounts.urls")), path("", include("cascade.urls"))])),
+    path("api/v1/openapi.json", SpectacularJSONAPIView.as_view(authentication_classes=[]), name="openapi"),
+    path("api/v1/<path:rest>", csrf_exempt(nowhere)),
+    path("v1/", include(openai_api.patterns(wiring.engine))),
     path("healthz", views.health, name="health"),
 ]
 if settings.DEMO:

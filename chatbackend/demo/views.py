@@ -22,10 +22,10 @@ from accounts.auth import mint_identity
 from accounts.ledger import available
 from accounts.models import Widget
 from accounts.money import Money
+from accounts.pinned import signature
 from accounts.sealing import unseal
 from accounts.tenancy import in_tenant
 from cascade.models import Chatbot, ModelCall, Turn
-from cascade.record_source import signature
 from chatbackend.demo import seeding
 from chatbackend.demo.shop import SUGGESTED, TENANT_ID, load
 

@@ -15,7 +15,7 @@ OF_DJANGO = {
     "material.py", "migrations", "models.py", "proposal_pages.py", "scorer_labels.py", "scorer_training.py",
     "scorer_tuning.py", "scorer_versions.py", "serializers.py", "strategies.py", "strategy_form.py",
     "strategy_pages.py", "strategy_proposals.py", "strategy_replays.py", "templatetags", "trial_pages.py",
-    "turn_table.py", "urls.py", "views.py", "wiring.py",
+    "turn_table.py", "urls.py", "usage.py", "views.py", "wiring.py",
 }  # fmt: skip
 IMPORT_ALL = """
 import importlib, json, sys, traceback

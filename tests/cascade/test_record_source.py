@@ -16,9 +16,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from accounts import pinned
 from accounts.models import CustomerRecord
-from cascade import record_source
-from cascade.record_source import RecordSource, RecordSourceError, fetch, merge, signature
+from accounts.pinned import signature
+from cascade.record_source import RecordSource, RecordSourceError, fetch, merge
 from cascade.values import Record
 from tests.record_server import SECRET, Answer, RecordServer, make_certificate, record
 
@@ -78,7 +79,7 @@ async def test_a_silent_source_costs_no_more_than_the_deadline():
 
 
 async def test_a_hanging_name_server_costs_no_more_than_the_deadline(monkeypatch):
-    monkeypatch.setattr(record_source, "_resolve", lambda host, port: time.sleep(1) or [])
+    monkeypatch.setattr(pinned, "_resolve", lambda host, port: time.sleep(1) or [])
     with pytest.raises(RecordSourceError) as caught:
         await fetch(RecordSource("https://slow.example/", SECRET, deadline_seconds=0.2), "ann", "?")
     assert caught.value.code == "timeout"
@@ -97,10 +98,10 @@ def resolver(monkeypatch):
             time.sleep(0.3)
         return [ip_address("127.0.0.1")]
 
-    monkeypatch.setattr(record_source, "_resolve", resolve)
+    monkeypatch.setattr(pinned, "_resolve", resolve)
     yield asked
     over.set()
-    while record_source._LOOK_UPS:  # the next test finds none
+    while pinned._LOOK_UPS:  # the next test finds none
         time.sleep(0.01)
 
 
@@ -135,7 +136,7 @@ async def test_turns_that_ask_the_same_name_at_the_same_time_look_it_up_once(res
 
 
 async def test_no_more_names_are_looked_up_at_once_than_a_process_bears(resolver):
-    most = record_source._MOST_LOOK_UPS
+    most = pinned._MOST_LOOK_UPS
     hosts = [f"hanging-{i}.example" for i in range(most)]
     await asyncio.gather(*map(asked_of, hosts))
     assert await asked_of("fast.example") == "unreachable"
@@ -284,8 +285,8 @@ PRIVATE = (
 
 @pytest.mark.parametrize("address", PRIVATE)
 async def test_no_address_inside_is_ever_asked(address, monkeypatch):
-    monkeypatch.setattr(record_source, "_resolve", lambda host, port: [ip_address("1.1.1.1"), ip_address(address)])
-    monkeypatch.setattr(record_source, "_post", None)  # would be a TypeError
+    monkeypatch.setattr(pinned, "_resolve", lambda host, port: [ip_address("1.1.1.1"), ip_address(address)])
+    monkeypatch.setattr(pinned, "_post", None)  # would be a TypeError
     with pytest.raises(RecordSourceError) as caught:
         await fetch(RecordSource("https://tenant.example/", SECRET), "ann", "?")
     assert caught.value.code == "refused_address"
@@ -293,7 +294,7 @@ async def test_no_address_inside_is_ever_asked(address, monkeypatch):
 
 @pytest.mark.parametrize("address", ["169.254.169.254", "fe80::1", "::ffff:169.254.169.254", "0.0.0.0", "224.0.0.1"])
 async def test_an_operator_who_allows_private_addresses_does_not_allow_metadata(address, monkeypatch):
-    monkeypatch.setattr(record_source, "_resolve", lambda host, port: [ip_address(address)])
+    monkeypatch.setattr(pinned, "_resolve", lambda host, port: [ip_address(address)])
     with pytest.raises(RecordSourceError) as caught:
         await fetch(RecordSource("https://tenant.example/", SECRET, allow_private=True), "ann", "?")
     assert caught.value.code == "refused_address"
@@ -317,7 +318,7 @@ async def test_only_plain_https_addresses_are_asked(url):
 
 
 async def test_a_customers_question_never_crosses_the_internet_in_the_clear(monkeypatch):
-    monkeypatch.setattr(record_source, "_resolve", lambda host, port: [ip_address("1.1.1.1")])
+    monkeypatch.setattr(pinned, "_resolve", lambda host, port: [ip_address("1.1.1.1")])
     with pytest.raises(RecordSourceError) as caught:
         await fetch(RecordSource("http://tenant.example/", SECRET, allow_private=True), "ann", "?")
     assert caught.value.code == "refused_address"
@@ -332,7 +333,7 @@ async def test_a_name_that_changes_its_address_is_asked_where_it_was_checked(tmp
         lookups.append(host)
         return [ip_address("127.0.0.1" if len(lookups) == 1 else "127.0.0.99")]
 
-    monkeypatch.setattr(record_source, "_resolve", resolve)
+    monkeypatch.setattr(pinned, "_resolve", resolve)
     with RecordServer([record()], certificate) as server:
         assert len(await fetch(server.source("tenant.example"), "ann", "?", tls=tls)) == 1
     assert lookups == ["tenant.example"]
@@ -340,14 +341,14 @@ async def test_a_name_that_changes_its_address_is_asked_where_it_was_checked(tmp
 
 
 async def test_a_host_whose_first_address_is_dead_is_asked_at_the_next(monkeypatch):
-    monkeypatch.setattr(record_source, "_resolve", lambda host, port: [ip_address("::1"), ip_address("127.0.0.1")])
+    monkeypatch.setattr(pinned, "_resolve", lambda host, port: [ip_address("::1"), ip_address("127.0.0.1")])
     with RecordServer([record()]) as server:
         assert len(await fetch(server.source("tenant.example"), "ann", "?")) == 1
 
 
 async def test_a_certificate_for_another_name_is_refused(tmp_path, monkeypatch):
     certificate, tls = make_certificate(tmp_path, "other.example")
-    monkeypatch.setattr(record_source, "_resolve", lambda host, port: [ip_address("127.0.0.1")])
+    monkeypatch.setattr(pinned, "_resolve", lambda host, port: [ip_address("127.0.0.1")])
     with RecordServer([record()], certificate) as server:
         with pytest.raises(RecordSourceError) as caught:
             await fetch(server.source("tenant.example"), "ann", "?", tls=tls)

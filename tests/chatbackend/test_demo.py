@@ -19,12 +19,12 @@ from accounts.auth import find_widget, identify
 from accounts.ledger import available
 from accounts.models import Customer, CustomerRecord, LedgerEntry, Widget
 from accounts.money import Money
+from accounts.pinned import signature
 from accounts.sealing import unseal
 from accounts.tenancy import in_tenant
 from cascade.context import Instructions, build
 from cascade.models import Article, CascadeStrategy, Chatbot, Conversation, ModelCall, Price, Turn
 from cascade.price_list import offers
-from cascade.record_source import signature
 from cascade.values import Context, Passage, Record
 from cascade.values import Customer as CustomerValue
 from chatbackend.demo import seeding, shop, tiers

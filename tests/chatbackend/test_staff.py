@@ -113,7 +113,7 @@ def test_a_stranger_and_a_forged_form_are_refused(shop):
 def reply(shop: Shop, talk: Conversation, text: str):
     with in_tenant(shop.tenant_id):
         user = Member.objects.select_related("user").earliest("created_at").user
-    return conversations.reply_as_staff(shop.tenant_id, talk.id, user, text)
+    return conversations.reply_as_staff(shop.tenant_id, talk.id, f"user:{user.pk}", text)
 
 
 @pytest.mark.parametrize("text", ["", " \n ", "a\0b", "x" * (LONGEST_REPLY + 1)], ids=["empty", "blank", "nul", "long"])
@@ -151,7 +151,7 @@ def test_who_did_it_is_logged_without_what_they_wrote(shop):
     who = {
         "tenant_id": str(shop.tenant_id),
         "conversation_id": str(talk.id),
-        "user_id": int(client.session["_auth_user_id"]),
+        "by": f"user:{client.session['_auth_user_id']}",
     }
     assert all(who.items() <= line.items() for line in lines)
     assert "secret" not in str(lines)

@@ -8,7 +8,6 @@ from typing import Any
 from uuid import UUID
 
 from django.core.management.base import BaseCommand, CommandError
-from procrastinate.contrib.django import app
 
 from accounts.tenancy import in_tenant
 from accounts.tenants import UnknownTenant, find_tenant
@@ -60,8 +59,7 @@ class Command(BaseCommand):
         return f"{version} is live: area {found.area_old:.3f} before, {found.area_new:.3f} now"
 
     def promote_later(self, tenant_id: UUID, version: str) -> str:
-        told = {"tenant_id": str(tenant_id), "version": version, "by": getpass.getuser()}
-        job = app.configure_task("chatbackend.tasks.promote_scorer").defer(**told)
+        job = scorer_versions.promote_later(tenant_id, version, getpass.getuser())
         return f"job {job}: whether it was promoted, or why not, will be in manage.py scorer list"
 
     def do_rollback(self, tenant_id: UUID, version: str) -> str:

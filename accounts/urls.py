@@ -1,0 +1,24 @@
+"""Where the resources of accounts and money stand, below `/api/v1/`."""
+
+from django.urls import path
+
+from accounts import views
+from accounts.rest.views import Router
+
+router = Router()
+router.register("members", views.Members, "member")
+router.register("api-keys", views.ApiKeys, "api-key")
+router.register("customers", views.Customers, "customer")
+router.register("customers/<uuid:customer_pk>/records", views.Records, "record")
+router.register("budgets", views.Budgets, "budget")
+router.register("ledger", views.Ledger, "ledger-entry")
+router.register("webhooks", views.Webhooks, "webhook")
+router.register("deliveries", views.Deliveries, "delivery")
+router.register("audit-log", views.AuditLog, "audit-entry")
+
+urlpatterns = [
+    path("tenant", views.Tenant.as_view({"get": "retrieve", "patch": "partial_update"}), name="tenant"),
+    path("statements", views.Statements.as_view({"get": "list", "post": "create"}), name="statements"),
+    path("statements/<str:month>", views.Statements.as_view({"get": "retrieve"}), name="statement"),
+    *router.urls,
+]

@@ -1,0 +1,104 @@
+"""`python -m bench.api`: a page of 50 customers among 100,000, beside the bare query, in one run.
+
+Both are asked in this process, one after the other, so that neither has the machine to itself: the API through Django's
+whole stack (middleware, key, transaction, page, JSON), the bare query through the same connection, rows as dictionaries.
+Prints the median of each in milliseconds, their ratio, and the API's queries for a page of 1 and of 50.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import tests.environment  # first: a database of its own
+
+ROWS, PAGE, ROUNDS = 100_000, 50, 200
+BARE = "SELECT * FROM accounts_customer ORDER BY created_at DESC LIMIT 51"
+
+
+def main() -> None:
+    import django
+
+    django.setup()
+    from django.conf import settings
+    from django.core.management import call_command
+
+    settings.RATE_API = None
+    settings.ALLOWED_HOSTS = ["testserver"]
+    call_command("migrate", database="owner", verbosity=0)
+    try:
+        compare()
+    finally:
+        tests.environment.pytest_unconfigure()
+
+
+def compare() -> None:
+    from django.db import connection
+    from django.test.utils import CaptureQueriesContext
+
+    from accounts.tenancy import in_tenant
+    from tests.api_cast import Program
+    from tests.cast import open_shop
+
+    shops = [open_shop(name, "http://127.0.0.1:9/v1") for name in ("alice", "other")]
+    for shop in shops:
+        fill(shop.tenant_id)
+    program = Program(shops[0])
+
+    def page(limit: int = PAGE) -> Any:
+        answer = program.get(f"/customers?limit={limit}")
+        assert answer.status_code == 200
+        return answer.json()["results"]
+
+    def bare() -> list[Any]:
+        with in_tenant(shops[0].tenant_id), connection.cursor() as cursor:
+            cursor.execute(BARE)
+            return cursor.fetchall()
+
+    assert len(page()) == PAGE
+    assert len(bare()) == PAGE + 1
+    ours, floor = both(page, bare)
+    queries = []
+    for limit in (1, PAGE):
+        with CaptureQueriesContext(connection) as asked:
+            page(limit)
+        queries.append(len(asked))
+    print(f"{ROWS} rows of each of 2 tenants, a page of {PAGE}, median of {ROUNDS}")
+    print(f"bare query {floor:.2f} ms, API {ours:.2f} ms, {ours / floor:.1f} x; queries {queries[0]} and {queries[1]}")
+
+
+def fill(tenant_id: Any) -> None:
+    from django.db import connection
+
+    from accounts.tenancy import in_tenant
+
+    with in_tenant(tenant_id), connection.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO accounts_customer (id, tenant_id, external_id, attributes, verified, locale, created_at)"
+            " SELECT gen_random_uuid(), %s, 'c' || n, jsonb_build_object('name', 'Customer ' || n), true, 'en',"
+            " now() - n * interval '1 minute' FROM generate_series(1, %s) AS n",
+            [tenant_id, ROWS],
+        )
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1")
+
+
+def both(*functions: Callable[[], Any]) -> list[float]:
+    """The median milliseconds of each, asked in turn."""
+    taken: list[list[float]] = [[] for _ in functions]
+    for _ in range(ROUNDS):
+        for times, function in zip(taken, functions, strict=True):
+            began = time.perf_counter()
+            function()
+            times.append(1000 * (time.perf_counter() - began))
+    return [statistics.median(times) for times in taken]
+
+
+if __name__ == "__main__":
+    import os
+
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "chatbackend.settings")
+    sys.exit(main())

@@ -1,0 +1,236 @@
+"""Chatbots, cascades and conversations as the API tells them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rest_framework import serializers
+
+from accounts.models import Widget as WidgetRow
+from accounts.rest.fields import (
+    Dollars,
+    Id,
+    Moment,
+    Number,
+    Ref,
+    Row,
+    Shape,
+    Text,
+    Whole,
+)  # fmt: skip
+from cascade import models
+from cascade.conversations import LONGEST_REPLY
+from cascade.strategy_check import LONGEST_SECONDS, MOST_OUTPUT_TOKENS, MOST_TIERS
+
+ORIGIN = r"^https?://(\*\.[a-z0-9-]{1,63}\.)?[a-z0-9-]{1,63}(\.[a-z0-9-]{1,63}){0,3}(:[0-9]{1,5})?$"
+HTTPS = r"^https://[A-Za-z0-9-]{1,63}(\.[A-Za-z0-9-]{1,63}){0,4}(:[0-9]{1,5})?(/[A-Za-z0-9._~=&%+-]{0,60}){0,4}$"
+
+
+class Widget(Row):
+    class Meta:
+        model = WidgetRow
+        fields = ("id", "public_key", "allowed_origins", "identity")
+
+
+class Chatbot(Row):
+    """`floor`: the score that the dearest tier's answer needs; under it a person answers."""
+
+    widget = Widget(read_only=True)
+    tone = Text(max_length=200, required=False, allow_blank=True)
+    hand_over_text = Text(max_length=1000, required=False)
+    live_strategy = Ref(source="live_strategy_id", read_only=True, allow_null=True)
+    record_source_url = serializers.CharField(read_only=True, help_text="Empty: there is none.")
+
+    class Meta:
+        model = models.Chatbot
+        fields: Any = (
+            "id", "name", "instructions", "tone", "floor", "hand_over_text", "stale_after", "record_source_url",
+            "record_source_ttl", "live_strategy", "widget", "created_at",
+        )  # fmt: skip
+        extra_kwargs = {"instructions": {"max_length": 8000}}
+
+
+class SigningSecret(Shape):
+    kid = serializers.CharField()
+    secret = serializers.CharField()
+
+
+class NewChatbot(Chatbot):
+    """With a widget of its own: where it may stand, and whether customers must be signed in."""
+
+    allowed_origins = serializers.ListField(
+        child=serializers.RegexField(ORIGIN, max_length=255, trim_whitespace=False),
+        required=False, max_length=50, write_only=True,
+    )  # fmt: skip
+    identity = serializers.ChoiceField(WidgetRow.Identity.choices, required=False, write_only=True)
+    signing_secret = SigningSecret(read_only=True, help_text="Shown this once.")
+
+    class Meta(Chatbot.Meta):
+        fields: Any = (*Chatbot.Meta.fields, "allowed_origins", "identity", "signing_secret")
+
+
+class RecordSource(Shape):
+    url = serializers.RegexField(HTTPS, max_length=200, trim_whitespace=False)
+
+
+class RecordSourceSecret(Shape):
+    url = serializers.CharField()
+    secret = serializers.CharField(help_text="Signs each request (Standard Webhooks). Shown this once.")
+
+
+class Article(Row):
+    chatbot = Ref(models.Chatbot.objects.all)
+    slug = serializers.RegexField(r"^[a-zA-Z0-9_-]+$", max_length=100, trim_whitespace=False)
+    body = Text(max_length=20000)
+
+    class Meta:
+        model = models.Article
+        fields = ("id", "chatbot", "slug", "title", "body", "created_at", "updated_at")
+        validators: list[Any] = []
+
+
+class ChangedArticle(Article):
+    chatbot = Ref(read_only=True)
+
+
+class Tier(Shape):
+    model = Text(max_length=100)
+    threshold = Number(min_value=0, max_value=1)
+    deadline_seconds = Number(min_value=0.1, max_value=LONGEST_SECONDS)
+    max_output_tokens = Whole(min_value=1, max_value=MOST_OUTPUT_TOKENS)
+
+
+class Strategy(Row):
+    """An immutable version of a chatbot's cascade, cheapest tier first."""
+
+    chatbot = Ref(models.Chatbot.objects.all)
+    tiers = serializers.ListField(child=Tier(), min_length=1, max_length=MOST_TIERS)
+    deadline_seconds = Number(min_value=0.1, max_value=LONGEST_SECONDS)
+
+    class Meta:
+        model = models.CascadeStrategy
+        fields = ("id", "chatbot", "version", "tiers", "deadline_seconds", "created_at")
+        read_only_fields = ("version",)
+
+
+class Price(Row):
+    """US dollars for a million tokens, from a moment on."""
+
+    model = serializers.CharField(source="model.name", read_only=True)
+
+    class Meta:
+        model = models.Price
+        fields = (
+            "id",
+            "model",
+            "valid_from",
+            "input",
+            "output",
+            "cached_input",
+            "cache_write",
+            "per_request",
+            "source",
+        )
+
+
+class LanguageModel(Row):
+    class Meta:
+        model = models.LanguageModel
+        fields = ("id", "name", "provider", "enabled")
+
+
+class Conversation(Row):
+    customer = Ref(source="customer_id", read_only=True)
+    external_id = serializers.CharField(source="customer.external_id", read_only=True)
+    chatbot = Ref(source="chatbot_id", read_only=True)
+
+    class Meta:
+        model = models.Conversation
+        fields = ("id", "chatbot", "customer", "external_id", "state", "summary", "created_at", "updated_at")
+
+
+class Message(Row):
+    turn = Ref(source="turn_id", read_only=True, allow_null=True)
+    corrects = Ref(source="corrects_id", read_only=True, allow_null=True)
+    rating = serializers.SerializerMethodField()
+
+    class Meta:
+        model = models.Message
+        fields = ("id", "turn", "role", "text", "seq", "corrects", "rating", "created_at")
+
+    def get_rating(self, message: models.Message) -> int | None:
+        return message.feedback.rating if hasattr(message, "feedback") else None
+
+
+class StaffReply(Shape):
+    text = serializers.RegexField(r"\S", max_length=LONGEST_REPLY, trim_whitespace=False)
+    corrects = Id(required=False, help_text="The chatbot's last reply, if it was wrong and this stands in its place.")
+
+
+class Turn(Row):
+    conversation = Ref(source="conversation_id", read_only=True)
+    strategy = Ref(source="strategy_id", read_only=True, allow_null=True)
+
+    class Meta:
+        model = models.Turn
+        fields = (
+            "id", "conversation", "client_id", "state", "problem", "strategy", "context_report", "created_at",
+            "closed_at",
+        )  # fmt: skip
+
+
+class ModelCall(Row):
+    turn = Ref(source="turn_id", read_only=True)
+    price = Ref(source="price_id", read_only=True, allow_null=True)
+    cost = serializers.SerializerMethodField()
+
+    class Meta:
+        model = models.ModelCall
+        fields = (
+            "id", "turn", "number", "tier", "model", "threshold", "outcome", "error", "text", "finish_reason",
+            "input_tokens", "output_tokens", "cached_input_tokens", "cache_write_tokens", "reasoning_tokens",
+            "estimated", "cost", "price", "score", "scorer_version", "first_token_seconds", "seconds", "created_at",
+        )  # fmt: skip
+
+    def get_cost(self, call: models.ModelCall) -> str | None:
+        """Dollars; null: not billed yet."""
+        return None if call.cost_micros is None else Dollars().to_representation(call.cost_micros)
+
+
+class Feedback(Row):
+    message = Ref(source="message_id", read_only=True)
+    conversation = Ref(source="message.conversation_id", read_only=True)
+
+    class Meta:
+        model = models.Feedback
+        fields = ("id", "message", "conversation", "rating", "comment", "created_at")
+
+
+class ScorerVersion(Row):
+    class Meta:
+        model = models.ScorerVersion
+        fields = (
+            "id", "weights_version", "state", "learnt_from", "metrics", "comparison", "promoted_at", "promoted_by",
+            "retired_at", "retired_by", "created_at",
+        )  # fmt: skip
+
+
+class Started(Shape):
+    job = Whole(help_text="The background job's number.")
+
+
+class Usage(Shape):
+    key = serializers.CharField(help_text="What the entries have in common.")
+    entries = Whole()
+    turns = Whole()
+    input_tokens = Whole()
+    output_tokens = Whole()
+    charged = Dollars(help_text="What the tenant was charged, before any quota.")
+    cost = Dollars(help_text="What the providers charge.")
+    dearest = Dollars(help_text="What the dearest model would have cost.")
+
+
+class UsageReport(Shape):
+    since = Moment()
+    until = Moment()
+    results = Usage(many=True)

@@ -1,0 +1,74 @@
+"""A body that is too large is refused before it is read: Django would first put all of it on disk.
+
+By its Content-Length at once, without one as soon as it has become too large.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, MutableMapping
+from contextlib import suppress
+from typing import Any
+
+from django.conf import settings
+
+from accounts.rest import problems
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Scope]]
+Sender = Callable[[Scope], Awaitable[None]]
+Application = Callable[..., Awaitable[None]]  # an ASGI application
+
+PATHS = ("/api/", "/v1/")
+LINGER_SECONDS = 2.0  # with a sender who is still sending
+
+
+class TooLarge(Exception):
+    """More came than may come."""
+
+
+def limited(application: Application, most: int | None = None) -> Application:
+    """`application`, for bodies of `most` bytes below PATHS; None: what Django keeps in memory."""
+    limit = settings.DATA_UPLOAD_MAX_MEMORY_SIZE if most is None else most
+
+    async def serve(scope: Scope, receive: Receive, send: Sender) -> None:
+        if scope["type"] != "http" or not scope["path"].startswith(PATHS):
+            return await application(scope, receive, send)
+        if _announced(scope) > limit:
+            return await _refuse(receive, send)
+        read = 0
+
+        async def counted() -> Scope:
+            nonlocal read
+            message = await receive()
+            read += len(message.get("body", b""))
+            if read > limit:
+                raise TooLarge
+            return message
+
+        try:
+            await application(scope, counted, send)
+        except TooLarge:  # the body is read before anything is sent
+            await _refuse(receive, send)
+
+    return serve
+
+
+def _announced(scope: Scope) -> int:
+    told = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
+    return int(told) if told.isdigit() else 0
+
+
+async def _refuse(receive: Receive, send: Sender) -> None:
+    """The answer first; then what is on its way is dropped for a moment, or the sender would see a broken line."""
+    body = json.dumps(problems.body("too_large")).encode()
+    headers = {"content-type": problems.CONTENT_TYPE, "content-length": str(len(body)), "connection": "close"}
+    raw = [(name.encode(), value.encode()) for name, value in headers.items()]
+    await send({"type": "http.response.start", "status": 413, "headers": raw})
+    await send({"type": "http.response.body", "body": body, "more_body": True})
+    with suppress(TimeoutError):
+        async with asyncio.timeout(LINGER_SECONDS):
+            while (message := await receive())["type"] == "http.request" and message.get("more_body"):
+                pass
+    await send({"type": "http.response.body", "body": b""})
