@@ -1,7 +1,7 @@
 """`python -m bench.api`: a page of 50 customers among 100,000, beside the bare query, in one run.
 
 Both are asked in this process, one after the other, so that neither has the machine to itself: the API through Django's
-whole stack (middleware, key, transaction, page, JSON), the bare query through the same connection, rows as dictionaries.
+whole stack (middleware, key, transaction, page, JSON), the bare query through the same connection, as tuples.
 Prints the median of each in milliseconds, their ratio, and the API's queries for a page of 1 and of 50.
 """
 
