@@ -117,7 +117,8 @@ def main() -> None:
     if asked.keep:
         abort = chosen(choosing, ACCEPT[0])  # the laxest threshold accepts most, so most could be lost
         none_lost = not any(d.lost(abort) for d in accepted(reported, ACCEPT[0]))
-        write(replace(read(asked.weights), abort_below=abort if none_lost else 0.0), asked.weights)
+        kept = replace(read(asked.weights), abort_below=abort if none_lost else 0.0, abort_from=ACCEPT[0])
+        write(kept, asked.weights)
 
 
 if __name__ == "__main__":

@@ -20,8 +20,11 @@ _END = re.compile(r"(?:[.!?…][\"'”’)\]*_]{0,3}(?=\s)|(?=\n))\s+")
 
 @runtime_checkable
 class EarlyScorer(Protocol):
-    async def early(self, context: Context, draft: str) -> float | None:
-        """The score of a draft that is lost already, 0..1; None: it may become good, or there was no time to look."""
+    async def early(self, context: Context, draft: str, threshold: float) -> float | None:
+        """The score of a draft that is lost already, 0..1; None: it may become good, or there was no time to look.
+
+        `threshold`: what the whole answer must reach to be accepted.
+        """
         ...
 
 

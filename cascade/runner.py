@@ -18,7 +18,6 @@ import time
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Protocol
 
 from accounts.money import ZERO, Money
@@ -219,9 +218,10 @@ class Run:
 
     def _watch(self, tier: Tier) -> Watch | None:
         """None: an answer of this tier is judged when it is whole, or not at all."""
-        if tier.threshold <= 0 or not isinstance(self._scorer, EarlyScorer):
+        judge = self._scorer
+        if tier.threshold <= 0 or not isinstance(judge, EarlyScorer):
             return None
-        return Watch(partial(self._scorer.early, self._context))
+        return Watch(lambda draft: judge.early(self._context, draft, tier.threshold))
 
     async def _wait_or_begin(self, index: int, tier: Tier) -> None:
         if self._attempts and self._attempts[-1].tier == index:

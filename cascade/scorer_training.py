@@ -6,14 +6,13 @@ where it stood, with the same rows, for a day. What becomes of the weights is `s
 
 from __future__ import annotations
 
-import asyncio
 import fcntl
 import json
 import shutil
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,7 +28,7 @@ from cascade.scorer import manifest, own_rows
 from cascade.scorer.calibration import TENANTS_DIFFER, Spread, fit_shrunk, logit, spread_of
 from cascade.scorer.own_rows import Label, part
 from cascade.scorer.rows import fingerprint
-from cascade.scorer_tuning import folder_of, scoring
+from cascade.scorer_tuning import folder_of
 from cascade.strictness import Ratings, expectation
 
 if TYPE_CHECKING:
@@ -76,7 +75,7 @@ def train_for(
         terms = {"config": asdict(config), "start": manifest.read(begin).version, "beside": fingerprint(beside)}
         learnt_from = _prepare(tenant_id, folder, rows, terms, say)
         try:
-            written = train([rows, *beside], begin, weights, config, say=say, progress=progress)
+            written = train([rows], begin, weights, config, beside=beside, say=say, progress=progress)
         except Exception:
             shutil.rmtree(folder)  # not killed but failed: it would fail again, and the rows are not to stay
             raise
@@ -173,13 +172,14 @@ def _root() -> Path:
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """The replies of one tenant that were shown and judged, as the weights that are live score them."""
+    """The replies of one tenant that were shown and judged, as the weights score them that are live, or in shadow."""
 
     tenant_id: UUID
     version: str
     logits: list[float]
     good: list[bool]
     customers: list[Ratings]
+    in_shadow: bool = False
 
 
 def calibrate(tenants: Sequence[UUID]) -> dict[UUID, int]:
@@ -188,35 +188,51 @@ def calibrate(tenants: Sequence[UUID]) -> dict[UUID, int]:
     How far tenants differ is estimated from them all, once enough have labels (empirical Bayes): of a tenant nothing
     but its scale and shift bears on another's, and on its spread alone. One tenant's trouble keeps no other waiting.
     """
-    judged = []
-    for tenant_id in tenants:
-        try:
-            judged.append(_judged(tenant_id))
-        except (ValueError, OSError, TimeoutError) as problem:
-            log.error("scorer_not_calibrated", tenant_id=str(tenant_id), problem=type(problem).__name__)
-    known = [each for each in judged if each.logits]
-    telling = [(each.logits, each.good) for each in known if len(each.logits) >= LEAST_TO_TELL]
+    known = [each for folder, those in _judges(tenants).items() for each in _judged_by(folder, those) if each.logits]
+    live = [each for each in known if not each.in_shadow]
+    telling = [(each.logits, each.good) for each in live if len(each.logits) >= LEAST_TO_TELL]
     spread = spread_of(telling) if len(telling) >= LEAST_TENANTS else TENANTS_DIFFER
     for each in known:
         _keep(each, spread)
-    return {each.tenant_id: len(each.logits) for each in known}
+    return {each.tenant_id: len(each.logits) for each in live}
 
 
-def _judged(tenant_id: UUID) -> Judged:
+def _judges(tenants: Sequence[UUID]) -> dict[Path, list[tuple[UUID, bool]]]:
+    """Folders of weights, and for which tenants they judge, live or in shadow: many share the shipped ones."""
+    found: dict[Path, list[tuple[UUID, bool]]] = defaultdict(list)
+    for tenant_id in tenants:
+        found[_live_folder(tenant_id)].append((tenant_id, False))
+        with in_tenant(tenant_id):
+            shadow = ScorerVersion.objects.filter(state=ScorerVersion.State.SHADOW).first()
+        if shadow:
+            found[folder_of(shadow)].append((tenant_id, True))
+    return found
+
+
+def _judged_by(folder: Path, those: Sequence[tuple[UUID, bool]]) -> Iterator[Judged]:
+    """What one folder of weights says, by one process. One tenant's trouble is reported and keeps no other waiting."""
+    with ExitStack() as stack:
+        scored = None
+        for tenant_id, in_shadow in those:
+            try:
+                scored = scored or stack.enter_context(scorer_versions.scoring_by(folder))
+                yield _judged(tenant_id, folder, scored, in_shadow)
+            except (ValueError, OSError, TimeoutError) as problem:
+                log.error("scorer_not_calibrated", tenant_id=str(tenant_id), problem=type(problem).__name__)
+
+
+def _judged(tenant_id: UUID, folder: Path, scored: scorer_versions.Scored, in_shadow: bool) -> Judged:
     """Scored again, as they come: the scores on record may have been read through earlier maps.
 
     Weights of the tenant's own are calibrated by customers that they did not learn from.
     """
     shown = [label for label in scorer_labels.labels(tenant_id) if label.kind == "reply"][:MOST_CALIBRATING]
-    with in_tenant(tenant_id):
-        own = scoring().folder
-    folder = own or Path(settings.SCORER_WEIGHTS)
-    heard = scorer_versions.unlearnt(shown) if own else shown
-    asked = [(label.context, label.answer) for label in heard]
-    scores = asyncio.run(scorer_versions.scores(folder, asked)) if asked else []
+    heard = shown if folder == Path(settings.SCORER_WEIGHTS) else scorer_versions.unlearnt(shown)
+    scores = scored([(label.context, label.answer) for label in heard])
     known = [(logit(score), label.good) for score, label in zip(scores, heard, strict=True) if score is not None]
     logits, good = [x for x, _ in known], [y for _, y in known]
-    return Judged(tenant_id, manifest.read(folder).version, logits, good, _by_customer(shown))
+    version = manifest.read(folder).version
+    return Judged(tenant_id, version, logits, good, _by_customer(shown), in_shadow)
 
 
 def _keep(judged: Judged, spread: Spread) -> None:

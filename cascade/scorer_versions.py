@@ -8,7 +8,8 @@ every process (`scorer_tuning`).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ from cascade.scorer.legible import judgeable
 from cascade.scorer.own_rows import Label, half, name, part
 from cascade.scorer.rows import CONTEXT
 from cascade.scorer.serving import Scorer
-from cascade.scorer_tuning import expected, folder_of
+from cascade.scorer_tuning import expected, folder_of, scoring
 from cascade.values import Context
 
 AT_ONCE = 16  # answers under way to a scorer's process
@@ -38,6 +39,8 @@ SHADOWED_AT_ONCE = 500  # calls scored in one go
 PATIENCE = 120.0  # seconds for one answer in the background, where nobody waits
 
 State = ScorerVersion.State
+Asked = Sequence[tuple[Context, str]]  # answers, each with what it answers
+Scored = Callable[[Asked], list[float | None]]
 log = structlog.get_logger(__name__)
 
 
@@ -198,7 +201,7 @@ def compare_folders(labels: Sequence[Label], old: Path, new: Path) -> tuple[Comp
         return too_few, Calibration()
     asked = [(label.context, label.answer) for label in labels]
     try:
-        before, after = (known(asyncio.run(scores(folder, asked))) for folder in (old, new))
+        before, after = (known(scores(folder, asked)) for folder in (old, new))
     except (TimeoutError, NotScored):
         return Comparison(0, 0, 0, refusal="the answers could not be scored in time; try again"), Calibration()
     read = judged(labels, as_served(labels, before), as_served(labels, after), compared)
@@ -231,36 +234,58 @@ def known(said: Sequence[float | None]) -> list[float]:
     return found
 
 
-async def scores(folder: Path, asked: Sequence[tuple[Context, str]]) -> list[float | None]:
-    """By a process of its own, which is gone when this returns; as they come, through no tenant's map.
+def scores(folder: Path, asked: Asked) -> list[float | None]:
+    """By a process of its own, which is gone when this returns; see `scoring_by`."""
+    with scoring_by(folder) as scored:
+        return scored(asked)
 
-    Raises UnfitWeights, TimeoutError when the process does not come up.
+
+@contextmanager
+def scoring_by(folder: Path) -> Iterator[Scored]:
+    """One process for as many batches as are asked, begun with the first; scores as they come, through no map.
+
+    Raises UnfitWeights; a batch, TimeoutError when the process does not come up.
     """
-    scorer, room = Scorer(folder), asyncio.Semaphore(AT_ONCE)
+    scorer = Scorer(folder)
 
-    async def one(context: Context, answer: str) -> float | None:
-        async with room:
-            return await scorer.score(context, answer, deadline_seconds=PATIENCE)
+    async def scored(asked: Asked) -> list[float | None]:
+        room = asyncio.Semaphore(AT_ONCE)
 
-    try:
+        async def one(context: Context, answer: str) -> float | None:
+            async with room:
+                return await scorer.score(context, answer, deadline_seconds=PATIENCE)
+
         await scorer.start()
         return await asyncio.gather(*(one(*each) for each in asked))
-    finally:
-        await scorer.close()
+
+    with asyncio.Runner() as runner:
+        try:
+            yield lambda asked: runner.run(scored(asked)) if asked else []
+        finally:
+            runner.run(scorer.close())
 
 
 def score_in_shadow(tenant_id: UUID) -> int:
-    """What the tenant's shadow version says of the latest answers, put on record beside the live scores; how many."""
+    """What the tenant's shadow version says of the latest answers, put on record beside the live scores; how many.
+
+    Read through the tenant's map for that version, as the live scores are through theirs.
+    """
     with in_tenant(tenant_id):
         row = ScorerVersion.objects.filter(state=State.SHADOW).first()
         asked = _unshadowed(row) if row else []
+        tenants_map = scoring().maps.get(row.weights_version, Calibration()) if row else Calibration()
     if row is None or not asked:
         return 0
-    found = asyncio.run(scores(folder_of(row), [(context, answer) for _, context, answer in asked]))
+    found = scores(folder_of(row), [(context, answer) for _, context, answer in asked])
     with in_tenant(tenant_id):
         ShadowScore.objects.bulk_create(
             [
-                ShadowScore(tenant_id=tenant_id, call_id=call_id, version=row, score=score)
+                ShadowScore(
+                    tenant_id=tenant_id,
+                    call_id=call_id,
+                    version=row,
+                    score=None if score is None else tenants_map.lowered(score),
+                )
                 for (call_id, _, _), score in zip(asked, found, strict=True)
             ],
             ignore_conflicts=True,

@@ -37,6 +37,7 @@ class Manifest:
     metrics: Mapping[str, Any]  # by slice, on the reported half of validation
     files: Mapping[str, str]  # name -> sha256
     abort_below: float = 0.0  # a draft whose beginning scores less is given up (bench.early_verdicts); 0: none is
+    abort_from: float = 0.5  # the lowest threshold of acceptance for which that was measured to lose nothing
 
 
 def describe(folder: Path, **facts: Any) -> Manifest:

@@ -52,9 +52,9 @@ class Judge:
         found = await self.scorer.score(context, answer, deadline_seconds=deadline_seconds)
         return None if found is None else self.calibration.lowered(found)
 
-    async def early(self, context: Context, draft: str) -> float | None:
-        """See `cascade.early_verdicts.EarlyScorer`."""
-        found = await self.scorer.early(context, draft)
+    async def early(self, context: Context, draft: str, threshold: float) -> float | None:
+        """See `cascade.early_verdicts.EarlyScorer`. A map only lowers scores, so what it accepts the weights would."""
+        found = await self.scorer.early(context, draft, threshold)
         return None if found is None else self.calibration.lowered(found)
 
 

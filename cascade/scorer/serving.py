@@ -24,7 +24,8 @@ class Scorer(KeptProcess):
         super().__init__("scorer", "cascade.scorer.worker", str(weights.resolve()), REPLY.size)
         self.weights = weights
         manifest = read(weights)
-        self.version, self._abort_below = manifest.version, manifest.abort_below
+        self.version = manifest.version
+        self._abort_below, self._abort_from = manifest.abort_below, manifest.abort_from
 
     async def score(self, context: Context, answer: str, *, deadline_seconds: float = 2.0) -> float | None:
         """The probability that the answer is good for this customer; None: not scored.
@@ -44,9 +45,14 @@ class Scorer(KeptProcess):
         self.counts["scored"] += 1
         return score
 
-    async def early(self, context: Context, draft: str) -> float | None:
-        """The score of a draft that is lost already; None: it may become good, or the scorer has other work."""
-        if not self._abort_below or not self.ready or self._inside or self._owed:
+    async def early(self, context: Context, draft: str, threshold: float) -> float | None:
+        """The score of a draft that is lost already; None: it may become good, or the scorer has other work.
+
+        Never of an answer that is accepted at a lower `threshold` than those for which losses were measured.
+        """
+        if not self._abort_below or threshold < self._abort_from:
+            return None
+        if not self.ready or self._inside or self._owed:
             return None
         score = await self.score(context, draft, deadline_seconds=EARLY_SECONDS)
         return score if score is not None and score < self._abort_below else None

@@ -35,29 +35,31 @@ def train(
     folder: Path,
     config: TrainingConfig,
     *,
+    beside: Sequence[Path] = (),
     say: Say = print,
     progress: Callable[[int, int, float], None] = lambda step, steps, loss: None,
 ) -> manifest.Manifest:
     """Train on the rows of split "train" and write a folder of weights that can be served.
 
-    `start` holds the plain MiniLM encoder, or weights of an earlier run. Resumes when `folder` has a
+    The rows of `beside` teach too, and no more: `paths` alone calibrate and measure, however few they are. `start`
+    holds the plain MiniLM encoder, or weights of an earlier run. Resumes when `folder` has a
     checkpoint of the same rows, start and configuration.
     Raises ValueError when a split is empty, WrongBytes when the encoder is not the pinned one.
     """
-    learnt, validation = read_rows(paths, "train"), read_rows(paths, "validation")
+    learnt, validation = read_rows([*paths, *beside], "train"), read_rows(paths, "validation")
     if not learnt or not validation:
         raise ValueError("rows of split train and of split validation are needed")
     model, tokenizer = _start(start)
-    swaps, beside = made_from(learnt, config)
-    rows = [*learnt, *swaps, *beside]
+    swaps, elsewhere = made_from(learnt, config)
+    rows = [*learnt, *swaps, *elsewhere]
     say(f"reading {len(rows)} rows")
     readings = [_read(tokenizer, row, config) for row in rows]
     say("growing trees")
-    weights = [1.0] * len(learnt) + [config.swap_weight] * len(swaps) + [config.beside_weight] * len(beside)
+    weights = [1.0] * len(learnt) + [config.swap_weight] * len(swaps) + [config.beside_weight] * len(elsewhere)
     grown = grow(rows, readings, weights, _trees_of(start), config)
     told = zip(rows[: len(learnt) + len(swaps)], readings, strict=False)
     examples = [Example(reading.pieces, float(row.good), row.group_id) for row, reading in told]
-    checkpoint = folder / f"checkpoint-{_terms(paths, start, config)}.pt"
+    checkpoint = folder / f"checkpoint-{_terms([*paths, *beside], start, config)}.pt"
     fit(model, examples, config, checkpoint=checkpoint, say=progress)
     network.save(model, tokenizer, folder)
     head.save(head.Head(grown), folder)
@@ -65,7 +67,11 @@ def train(
         "window": config.window,
         "budget": config.budget,
         "config": asdict(config),
-        "data": {"files": sorted(p.name for p in paths), "rows": len(learnt), "sha256": fingerprint(paths)},
+        "data": {
+            "files": sorted(p.name for p in (*paths, *beside)),
+            "rows": len(learnt),
+            "sha256": fingerprint([*paths, *beside]),
+        },
     }
     say("calibrating and measuring")
     written = finish(folder, validation, facts)

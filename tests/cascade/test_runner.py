@@ -411,7 +411,7 @@ class Foreseeing(Judge):
 
     looked: list = field(default_factory=list)
 
-    async def early(self, context, draft):
+    async def early(self, context, draft, threshold):
         self.looked.append(draft)
         return 0.001 if "banana" in draft else None
 

@@ -130,9 +130,9 @@ async def test_a_tenants_map_never_raises_a_score_not_even_an_early_one():
         async def score(self, context, answer, *, deadline_seconds):
             return 0.6
 
-        async def early(self, context, draft):
+        async def early(self, context, draft, threshold):
             return 0.0005
 
     praised = Judge(Says(), Calibration(1.0, 5.0))
     assert await praised.score(CONTEXT, ANSWER) == 0.6
-    assert await praised.early(CONTEXT, ANSWER) == 0.0005
+    assert await praised.early(CONTEXT, ANSWER, 0.5) == 0.0005

@@ -303,14 +303,15 @@ async def test_a_draft_is_lost_below_the_threshold_of_the_weights_and_never_look
     shutil.copytree(weights, picky)
     manifest.write(replace(manifest.read(picky), abort_below=0.999), picky)
     scorer, unconcerned = Scorer(picky), Scorer(weights)
-    assert await scorer.early(CONTEXT, "Hello. ") is None  # not started yet
+    assert await scorer.early(CONTEXT, "Hello. ", 0.5) is None  # not started yet
     await asyncio.gather(scorer.start(), unconcerned.start())
     whole = await scorer.score(CONTEXT, "Hello. ", deadline_seconds=PATIENT)
-    assert await scorer.early(CONTEXT, "Hello. ") == whole < 0.999
-    assert await unconcerned.early(CONTEXT, "Hello. ") is None
+    assert await scorer.early(CONTEXT, "Hello. ", 0.5) == whole < 0.999
+    assert await unconcerned.early(CONTEXT, "Hello. ", 0.5) is None
+    assert await scorer.early(CONTEXT, "Hello. ", 0.4) is None  # accepted more easily than was measured
     busy = asyncio.create_task(scorer.score(CONTEXT, "Hello.", deadline_seconds=PATIENT))
     await asyncio.sleep(0)
-    assert await scorer.early(CONTEXT, "Hello. ") is None
+    assert await scorer.early(CONTEXT, "Hello. ", 0.5) is None
     await busy
     await asyncio.gather(scorer.close(), unconcerned.close())
 

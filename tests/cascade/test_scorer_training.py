@@ -103,6 +103,17 @@ def test_a_whole_run_writes_weights_that_can_be_served(weights, tmp_path):
     assert not list((tmp_path / "out").glob("checkpoint*"))
 
 
+def test_rows_from_elsewhere_teach_a_tenants_weights_and_neither_calibrate_nor_measure_them(weights, tmp_path):
+    own, general = tmp_path / "own.jsonl", tmp_path / "general.jsonl"
+    rows = small_rows()
+    own.write_text("\n".join(json.dumps(row) for row in rows))
+    general.write_text("\n".join(json.dumps({**row, "id": f"tau-general-{row['id']}"}) for row in rows))
+    config = TrainingConfig(epochs=1, pieces_a_step=512)
+    written = train([own], weights, tmp_path / "out", config, beside=[general], say=lambda text: None)
+    assert written.data["rows"] == 2 * len(read_rows([own], "train"))
+    assert written.metrics["all of validation"]["rows"] == len(read_rows([own], "validation"))
+
+
 def test_own_record_swaps_quote_only_the_customer():
     rows = [row_of(row) for row in small_rows() if row["label"] == "good"]
     swaps = list(own_record_swaps(rows, seed=1))

@@ -94,7 +94,7 @@ def test_a_tenants_labels_become_a_candidate_that_is_promoted_because_it_is_not_
 def test_one_that_may_be_worse_is_refused_and_the_refusal_is_on_record(shop, shipped, monkeypatch):
     judged_turns(shop, 190)
 
-    async def scored(folder, asked):
+    def scored(folder, asked):
         """The live one knows which answers are right; the new one does not."""
         right = [
             answer.split("W")[1].split()[0] in context.customer.records[0].external_id for context, answer in asked
@@ -149,7 +149,7 @@ def test_customers_by_whom_a_version_was_calibrated_neither_help_nor_harm_it(shi
     measured = [label for label in labels if half(label.customer) == 1]
     by_answer = {(label.context.customer.external_id, label.answer): label for label in labels}
 
-    async def scored(folder, asked):
+    def scored(folder, asked):
         """The new one knows those that calibrated it by heart, and nothing of anybody else."""
         found = [by_answer[context.customer.external_id, answer] for context, answer in asked]
         by_heart = [0.9 if label.good else 0.1 for label in found]
@@ -163,7 +163,7 @@ def test_customers_by_whom_a_version_was_calibrated_neither_help_nor_harm_it(shi
 
 
 def test_what_no_weights_may_score_does_not_stop_a_promotion(shipped, monkeypatch):
-    async def scored(folder, asked):
+    def scored(folder, asked):
         assert all(judgeable(context.question, answer) for context, answer in asked)
         return [0.5] * len(asked)
 
@@ -244,6 +244,25 @@ def test_a_shadow_version_scores_what_was_answered_since_beside_the_live_score(s
     assert all(s.score is not None and 0 <= s.score <= 1 for s in shadows)
 
 
+def test_shadow_scores_are_read_through_the_tenants_map_as_live_ones_are(shop, shipped):
+    plain, read = version_of(shop, shipped, "plain", state=State.SHADOW), version_of(shop, shipped, "read")
+    judged_turns(shop, 2, score=0.9)
+    scorer_versions.score_in_shadow(shop.tenant_id)
+    scorer_versions.shadow(shop.tenant_id, "read")
+    with in_tenant(shop.tenant_id):
+        ScorerCalibration.objects.create(
+            tenant_id=shop.tenant_id, weights_version="read", shift=-2.0, expected_bad=0.2, expected_worth=10
+        )
+    scorer_versions.score_in_shadow(shop.tenant_id)
+    with in_tenant(shop.tenant_id):
+        found = {(s.version_id, s.call_id): s.score for s in ShadowScore.objects.all()}
+    calls = {call for _, call in found}
+    assert len(found) == 2 * len(calls) > 0
+    for call in calls:
+        lowered = Calibration(1.0, -2.0).lowered(found[plain.id, call])
+        assert found[read.id, call] == pytest.approx(lowered, abs=0.02)  # in bf16, in other company
+
+
 # --- the run ------------------------------------------------------------------------------------
 
 
@@ -317,6 +336,23 @@ def test_a_tenant_whose_replies_disappoint_has_its_scores_read_lower(shop, shipp
     assert set(maps) == {version}
 
 
+def test_tenants_that_share_weights_are_calibrated_by_one_process(shop, monkeypatch):
+    begun = []
+
+    class Counted(scorer_versions.Scorer):
+        async def start(self):
+            begun.append(self)
+            await super().start()
+
+    monkeypatch.setattr(scorer_versions, "Scorer", Counted)
+    second, silent = (open_shop(name, "http://127.0.0.1:1") for name in ("second", "silent"))
+    for each in (shop, second):
+        judged_turns(each, 12)
+    tenants = [each.tenant_id for each in (shop, second, silent)]
+    assert set(scorer_training.calibrate(tenants)) == {shop.tenant_id, second.tenant_id}
+    assert len(set(map(id, begun))) == 1
+
+
 def test_the_operators_commands_tell_what_happened(shop, shipped, monkeypatch):
     def said(*arguments: str) -> str:
         out = io.StringIO()
@@ -345,7 +381,7 @@ def test_how_far_tenants_differ_is_learnt_from_all_and_one_tenants_trouble_stops
     broken = open_shop("broken", "http://127.0.0.1:1").tenant_id
     monkeypatch.setattr(scorer_training, "LEAST_TENANTS", 3)
 
-    def judged(tenant_id):
+    def judged(tenant_id, *how):
         """The steady ones are praised exactly as often as scores promise; ours has four complaints so far."""
         if tenant_id == broken:
             raise ValueError
@@ -366,7 +402,7 @@ def test_how_far_tenants_differ_is_learnt_from_all_and_one_tenants_trouble_stops
 def test_a_better_version_that_promises_too_much_is_promoted_and_read_lower_from_then_on(shop, shipped, monkeypatch):
     judged_turns(shop, 200)
 
-    async def scored(folder, asked):
+    def scored(folder, asked):
         right = [
             answer.split("W")[1].split()[0] in context.customer.records[0].external_id for context, answer in asked
         ]
