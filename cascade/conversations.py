@@ -21,7 +21,7 @@ from django.utils import timezone
 from uuid_utils.compat import uuid7
 
 from accounts import ledger, webhooks
-from accounts.models import CustomerRecord
+from accounts.models import Customer, CustomerRecord
 from accounts.money import ZERO, Money
 from accounts.tenancy import in_tenant
 from cascade import pricing
@@ -29,7 +29,7 @@ from cascade.context import roll
 from cascade.material import Material, NoStrategy, dearest_cost, gather, price_value
 from cascade.models import Chatbot, Conversation, Event, Feedback, Message, ModelCall, Turn, TurnContext
 from cascade.scorer.rows import CONTEXT
-from cascade.values import Attempt, Context, Outcome, Record, Tier, Utterance
+from cascade.values import Attempt, Context, Outcome, Record, Tier, Usage, Utterance
 
 if TYPE_CHECKING:
     from accounts.auth import Caller
@@ -360,6 +360,11 @@ class CallRecord:
             ModelCall.objects.filter(id=attempt.id).update(**columns(attempt))
 
 
+def set_usage(call_id: UUID, usage: Usage, cost: Money) -> None:
+    """What a call has come to after all, as the provider's log says; in the tenant's transaction."""
+    ModelCall.objects.filter(id=call_id).update(cost_micros=cost.micros, estimated=False, **asdict(usage))
+
+
 def columns(attempt: Attempt) -> dict[str, Any]:
     """What a `ModelCall` keeps of an attempt, but its outcome and score."""
     return {
@@ -658,6 +663,20 @@ def _locked(conversation_id: UUID) -> Conversation:
 def _note(event: str, tenant_id: UUID, conversation_id: UUID, by: str) -> None:
     """Who did it, and not what they wrote."""
     log.info(event, tenant_id=str(tenant_id), conversation_id=str(conversation_id), by=by)
+
+
+def erase(customer_id: UUID) -> list[UUID]:
+    """Forget all that was said with a customer; in the tenant's transaction, which keeps them from beginning anew.
+
+    Conversations that are being answered: then nothing was erased.
+    """
+    list(Customer.objects.select_for_update().filter(id=customer_id))
+    theirs = Conversation.objects.filter(customer_id=customer_id)
+    list(theirs.select_for_update().order_by("id").values_list("id"))
+    answering = list(theirs.filter(turns__state=Turn.State.OPEN).values_list("id", flat=True))
+    if not answering:
+        theirs.delete()
+    return answering
 
 
 def append(conversation: Conversation, frames: Sequence[dict[str, Any]], turn: Turn | None) -> list[dict[str, Any]]:

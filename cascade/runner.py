@@ -238,7 +238,10 @@ class Run:
         with self._engine.breaker_of(model.name).call(begun=lambda: call.characters > 0):
             call.send()
             answer = provider.stream(
-                model, call.prompt, max_output_tokens=call.tier.max_output_tokens, timeout_seconds=seconds
+                model,
+                replace(call.prompt, call_id=call.id),
+                max_output_tokens=call.tier.max_output_tokens,
+                timeout_seconds=seconds,
             )
             async with aclosing(answer):
                 while (piece := await self._next(answer, call)) is not None:

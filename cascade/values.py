@@ -83,6 +83,7 @@ class Prompt:
 
     messages: tuple[PromptMessage, ...]
     input_tokens: int
+    call_id: str = ""  # told to the provider, so that its log can be matched with the books; "": no call yet
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from typing import Any
 from anthropic import AsyncAnthropic
 
 from cascade.errors import AuthenticationFailed
-from cascade.providers.exchange import Exchange, count, network_timeout
+from cascade.providers.exchange import Exchange, count, names, network_timeout
 from cascade.providers.protocol import Delta, Finished
 from cascade.values import FinishReason, LanguageModel, Prompt, Usage
 
@@ -49,6 +49,7 @@ class AnthropicProvider:
                 max_tokens=max_output_tokens,
                 stream=True,
                 timeout=network_timeout(timeout_seconds),
+                extra_headers=names(prompt),
             ) as events:
                 async for event in events:
                     exchange.begun = True

@@ -30,8 +30,10 @@ from cascade.errors import (
     ServerError,
     Timeout,
 )
+from cascade.values import Prompt
 
 CONNECT_SECONDS = 3.0
+REQUEST_ID = "X-Client-Request-Id"  # as OpenAI calls it; others ignore what they do not know
 NOT_A_COUNT = -(2**62)  # stays impossible whatever is added to it
 
 _STATUS_ERRORS = (openai.APIStatusError, anthropic.APIStatusError)
@@ -70,6 +72,11 @@ _BY_CODE: dict[str, type[ProviderError]] = {
 def network_timeout(seconds: float) -> httpx2.Timeout:
     """Each read waits this long at most; a connection less, so that it fails before the call as a whole."""
     return httpx2.Timeout(seconds, connect=min(seconds / 2, CONNECT_SECONDS))
+
+
+def names(prompt: Prompt) -> dict[str, str]:
+    """HTTP headers by which the vendor's log of requests tells our call."""
+    return {REQUEST_ID: prompt.call_id} if prompt.call_id else {}
 
 
 class Exchange:

@@ -8,7 +8,7 @@ from typing import Any, cast
 from openai import AsyncOpenAI
 
 from cascade.errors import AuthenticationFailed
-from cascade.providers.exchange import Exchange, count, network_timeout
+from cascade.providers.exchange import Exchange, count, names, network_timeout
 from cascade.providers.protocol import Delta, Finished
 from cascade.values import FinishReason, LanguageModel, Prompt, Usage
 
@@ -41,6 +41,7 @@ class OpenAIProvider:
                 stream=True,
                 stream_options={"include_usage": True},
                 timeout=network_timeout(timeout_seconds),
+                extra_headers=names(prompt),
             ) as chunks:
                 async for chunk in chunks:
                     exchange.begun = True

@@ -16,6 +16,7 @@ OF_DJANGO = {
     "scorer_tuning.py", "scorer_versions.py", "serializers.py", "strategies.py", "strategy_form.py",
     "strategy_pages.py", "strategy_proposals.py", "strategy_replays.py", "templatetags", "trial_pages.py",
     "turn_table.py", "urls.py", "usage.py", "views.py", "wiring.py",
+    "call_reconciliation.py", "personal_data.py",
 }  # fmt: skip
 IMPORT_ALL = """
 import importlib, json, sys, traceback

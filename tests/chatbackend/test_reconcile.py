@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
+import re
+from datetime import UTC, datetime, timedelta
 from io import StringIO
 
 import pytest
@@ -13,11 +14,15 @@ from hypothesis import strategies as st
 from uuid_utils.compat import uuid7
 
 from accounts import ledger, provider_usage
+from accounts.models import LedgerEntry
 from accounts.money import Money
 from accounts.provider_usage import Unreadable, Used
+from accounts.tenancy import in_tenant
+from cascade.models import Price
 from tests.accounts.books import charge, held_turn
 from tests.cast import open_shop
 
+TWICE = uuid7()
 TODAY = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
 
 
@@ -94,11 +99,11 @@ def books(database):
     return shops, calls
 
 
-def reconciled(tmp_path, report: str) -> str:
-    file, told = tmp_path / "report.json", StringIO()
+def reconciled(tmp_path, report: str, *options: str, name: str = "report.json") -> str:
+    file, told = tmp_path / name, StringIO()
     file.write_text(report)
     try:
-        call_command("reconcile", "openai", file, stdout=told)
+        call_command("reconcile", "openai", str(file), *options, stdout=told)
     except CommandError as error:
         told.write(str(error))
     return told.getvalue()
@@ -134,3 +139,93 @@ def test_tokens_without_cost_raise_an_alert(books, tmp_path):
 
 def test_a_report_that_cannot_be_read_is_named(books, tmp_path):
     assert "report.json cannot be read" in reconciled(tmp_path, "{}")
+
+
+# --- call by call -------------------------------------------------------------------------------
+
+
+def log_of(*lines: dict) -> str:
+    return "\n".join(json.dumps(line) for line in lines)
+
+
+def line(call_id, entering: int, leaving: int, **more: object) -> dict:
+    return {"client_request_id": str(call_id), "input_tokens": entering, "output_tokens": leaving, **more}
+
+
+@pytest.fixture
+def estimated(database):
+    """Two calls of alice, one reported and one estimated, at a dollar a million in and four out."""
+    shop = open_shop("alice", "http://127.0.0.1:1")
+    price = str(Price.objects.get(model__name="small").id)
+    about = {"provider": "openai", "model": "small", "price_version": price}
+    reported = charge(240, call_id=uuid7(), **about)
+    guessed = charge(300, call_id=uuid7(), estimated=True, input_tokens=100, output_tokens=50, **about)
+    ledger.settle(shop.tenant_id, held_turn(shop.tenant_id, 1000), [reported, guessed])
+    return shop, reported.call_id, guessed.call_id
+
+
+def booked(shop) -> list[tuple[int, int, int]]:
+    """Cost, tokens in and tokens out of each entry of a call."""
+    with in_tenant(shop.tenant_id):
+        entries = LedgerEntry.objects.exclude(call_id=None).order_by("created_at", "number", "id")
+        return list(entries.values_list("cost_micros", "input_tokens", "output_tokens"))
+
+
+@pytest.mark.parametrize("name", ["log.jsonl", "log.csv"])
+def test_a_log_of_requests_corrects_what_was_estimated_and_nothing_else(estimated, tmp_path, name):
+    shop, reported, guessed = estimated
+    told = [line(reported, 120, 30), line(guessed, 90, 40)]
+    text = log_of(*told)
+    if name.endswith(".csv"):
+        text = "\n".join([",".join(told[0]), *(",".join(map(str, each.values())) for each in told)])
+    shown = reconciled(tmp_path, text, name=name)
+    assert f"call {guessed}: reported $0.000250 for 90 tokens in and 40 out, booked $0.000300" in shown
+    assert str(reported) not in shown
+    assert "1 differences" in shown
+    assert len(booked(shop)) == 2
+    assert ": corrected" in reconciled(tmp_path, text, "--correct", name=name)
+    assert booked(shop)[2:] == [(-50, -10, -10)]
+    assert "2 calls agree" in reconciled(tmp_path, text, name=name)
+    assert ledger.check(shop.tenant_id) == []
+
+
+def test_a_cost_that_the_log_tells_goes_before_the_price(estimated, tmp_path):
+    shop, _, guessed = estimated
+    log = log_of(line(guessed, 90, 40, cost=0.000123))
+    assert ": corrected" in reconciled(tmp_path, log, "--correct", name="log.jsonl")
+    assert booked(shop)[2:] == [(123 - 300, -10, -10)]
+
+
+def test_what_a_whole_days_log_does_not_know_was_never_billed_if_it_was_an_estimate(estimated, tmp_path):
+    shop, reported, guessed = estimated
+    days = ("--whole-days", f"{TODAY - timedelta(days=1):%Y-%m-%d}", f"{TODAY + timedelta(days=1):%Y-%m-%d}")
+    stranger = uuid7()
+    shown = reconciled(tmp_path, log_of(line(stranger, 1, 1)), "--correct", *days, name="log.jsonl")
+    assert f"call {guessed}: not in the log, booked $0.000300 for 100 tokens in and 50 out: corrected" in shown
+    assert f"call {reported}: not in the log, booked $0.000240" in shown
+    assert f"call {stranger}: in the log, and not in the books" in shown
+    assert "2 differences" in shown
+    assert booked(shop)[2:] == [(-300, -100, -50)]
+    assert ledger.check(shop.tenant_id) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("", "nothing in it"),
+        ("[1]", "entry 1"),
+        ('{"client_request_id": "x", "input_tokens": 1, "output_tokens": 1}', "badly formed"),
+        (log_of(line(TWICE, 1, 1), line(TWICE, 1, 1)), "entry 2: call .* is told twice"),
+        (log_of(line(uuid7(), -1, 1)), "-1 tokens"),
+        (log_of(line(uuid7(), 1.5, 1)), "1.5"),
+        (log_of(line(uuid7(), 5, 1, cached_input_tokens=6)), "more than the whole"),
+        (log_of(line(uuid7(), 5, 1, cost="-1")), "a cost of -1"),
+    ],
+)
+def test_a_log_that_cannot_be_true_is_refused_by_its_entry(database, tmp_path, text, complaint):
+    assert re.search(f"log.jsonl cannot be read: .*{complaint}", reconciled(tmp_path, text, name="log.jsonl"))
+
+
+def test_a_report_of_sums_corrects_nothing(books, tmp_path):
+    told = reconciled(tmp_path, openai(tokens("small", 240, 60)), "--correct")
+    assert "no call can be corrected" in told
