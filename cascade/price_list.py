@@ -90,7 +90,7 @@ def changes(old: Price | None, new: Price) -> list[str]:
     return [
         f"{name} {_shown(was)} -> {_shown(will_be)}"
         for name, was, will_be in zip(names, before, after, strict=True)
-        if was != will_be and (was or will_be)
+        if was != will_be and (old or will_be)
     ]
 
 
