@@ -42,6 +42,7 @@ from cascade.models import (
     ShadowScore,
     Turn,
 )
+from cascade.strategy_form import ChatbotForm
 
 # Pages of their own, which Django finds through here.
 __all__ = ["drift_pages", "proposal_pages", "strategy_pages", "trial_pages"]
@@ -83,6 +84,7 @@ class PricePage(TenantAdmin):
 @admin.register(Chatbot)
 class ChatbotPage(TenantAdmin):
     added_by = changed_by = LEAD
+    form = ChatbotForm
     list_display = ("name", "live_strategy", "floor", "stale_after", "record_source_url")
     list_select_related = ("live_strategy__chatbot",)
     fields = (

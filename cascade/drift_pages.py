@@ -13,6 +13,7 @@ from unfold.decorators import display
 from accounts.staff_pages import BOOKS, TenantAdmin
 from cascade.drift_plot import Week, svg
 from cascade.models import DriftReading
+from cascade.templatetags.learning import per_thousand, percent
 
 SHOWN_WEEKS = 26
 SHARES = (DriftReading.Measure.ACCEPTED, DriftReading.Measure.LABELLED)
@@ -68,8 +69,8 @@ class DriftReadingPage(TenantAdmin):
 
 def told(measure: str, value: float) -> str:
     if measure in SHARES:
-        return f"{100 * value:.1f} %"
-    return f"${value / 1000:.4g}" if measure == DriftReading.Measure.COST else f"{value:.3f}"
+        return percent(value)
+    return per_thousand(value) if measure == DriftReading.Measure.COST else f"{value:.3f} apart"
 
 
 def plot(reading: DriftReading, weeks: Sequence[DriftReading]) -> SafeString:

@@ -4,10 +4,10 @@ Without it the cascade is blind where it stopped: of a question that the first m
 others would have said. It happens in the background after the reply, nobody sees the answers, and each is charged
 with the outcome `explored` on a hold of its own, so that no customer's turn ever waits or is refused for it.
 
-With which chance a turn was drawn is on record (`Exploration.chance`), whether it was drawn or not, and 0 where that
-day's bound or the tenant's money had no room for it: estimates weight what is known of a drawn turn with one over its
-chance (Horvitz and Thompson 1952; for logged decisions Bottou et al. 2013). One process explores at a time, under an
-advisory lock of the database: what is found half done under it was left by a dead one, and is settled.
+With which chance a turn was drawn is on record (`Exploration.chance`), whether it was drawn or not, and 0 where nothing
+was left to ask, or that day's bound or the tenant's money had no room for it: estimates weight what is known of a drawn
+turn with one over its chance (Horvitz and Thompson 1952; for logged decisions Bottou et al. 2013). One process explores
+at a time, under an advisory lock of the database: what is found half done under it was left by a dead one, and settled.
 """
 
 from __future__ import annotations
@@ -113,11 +113,12 @@ def _plan(tenant_id: UUID, turn_id: UUID, scorer_version: str) -> Planned | None
             return None
         chatbot, customer = turn.conversation.chatbot, turn.conversation.customer
         tiers = unasked(turn, {call.model for call in calls}, timezone.now())
+        if not tiers:
+            Exploration.objects.create(tenant_id=tenant_id, turn=turn, chance=0)  # not to be looked at again
+            return None
         known: Context = CONTEXT.validate_python(turn.context.context)
         instructions = material.instructions(chatbot)
         spender = material.spender(chatbot, customer)
-    if not tiers:
-        return None
     built = context.build(known, instructions, input_token_budget=settings.PROMPT_TOKEN_BUDGET)
     asked, places = tuple(tier for tier, _ in tiers), tuple(place for _, place in tiers)
     return Planned(turn, known, built.prompt, asked, places, len(calls), spender)

@@ -49,6 +49,30 @@ def _tier(row: dict[str, str]) -> dict[str, Any]:
     return tier
 
 
+class ChatbotForm(forms.ModelForm):
+    """What is explored must be there to be asked, and bounded."""
+
+    def clean_explored_models(self) -> list[str]:
+        names: list[str] = self.cleaned_data["explored_models"]
+        return [_offered(name) for name in names]
+
+    def clean_reference_model(self) -> str:
+        name: str = self.cleaned_data["reference_model"]
+        return _offered(name) if name else ""
+
+    def clean(self) -> dict[str, Any]:
+        told = super().clean() or {}
+        if told.get("explored_share") and not told.get("explored_micros_a_day", 1):
+            self.add_error("explored_micros_a_day", "say what exploring may cost a day, or explore no turn")
+        return told
+
+
+def _offered(name: str) -> str:
+    if name not in (offered := strategies.offered()):
+        raise forms.ValidationError(f"{name} is not offered, or has no price; there are {', '.join(offered)}")
+    return name
+
+
 class StrategyForm(forms.ModelForm):
     """A new version. Refuses tiers that could not be asked: an unknown model, or one without a price."""
 

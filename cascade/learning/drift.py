@@ -42,8 +42,10 @@ class Reading:
 
 
 def read(values: Numbers, bundle: npt.NDArray[np.int_], week: Mask, *, tests: int, distance: bool) -> Reading | None:
-    """One measure of one segment. `values` (turns,) without NaN; `bundle` numbers them by customer and week, `week`
-    says which are of the week that is judged; `tests`: how many share the budget. None: too few turns to tell.
+    """One measure of one segment; None: too few turns to tell.
+
+    `values` (turns,), from 0 up, without NaN; `bundle` numbers them by customer and week; `week` says which are of the
+    week that is judged; `tests` share the budget; `distance`: of distributions, not of means.
     """
     number = np.unique(bundle, return_inverse=True)[1]
     of_week = np.zeros(number.max(initial=-1) + 1, bool)
@@ -58,7 +60,7 @@ def read(values: Numbers, bundle: npt.NDArray[np.int_], week: Mask, *, tests: in
     alpha = FALSE_ALARMS / tests
     room = float(np.quantile(chance, 1 - alpha, method="higher"))
     before = 0.0 if distance else float(values[~week].mean())
-    low, high = (0.0, room) if distance else (before - room, before + room)
+    low, high = (0.0, room) if distance else (max(0.0, before - room), before + room)
     value = float(real) if distance else float(values[week].mean())
     return Reading(int(week.sum()), int((~week).sum()), before, value, low, high, p, p <= alpha)
 

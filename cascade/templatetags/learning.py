@@ -19,7 +19,9 @@ def percent(value: float | None) -> str:
 @register.filter
 def per_thousand(micros: float | None) -> str:
     """Of micro-dollars a turn."""
-    return "–" if micros is None else f"${micros / 1000:.4g}"
+    if micros is None:
+        return "–"
+    return f"${micros / 1000:.2f}" if micros >= 1000 else f"${micros / 1000:.4f}"
 
 
 @register.filter

@@ -28,7 +28,7 @@ WEEK = np.arange(400) >= 300
 
 @pytest.mark.parametrize("distance", [False, True])
 def test_a_week_of_another_kind_is_out_of_its_band_and_a_like_one_is_not(distance):
-    like = np.random.default_rng(1).normal(size=400)
+    like = 5 + np.random.default_rng(1).normal(size=400)
     found = of(like, WEEK, distance=distance)
     assert not found.out_of_band
     assert found.low <= found.value <= found.high
@@ -39,7 +39,7 @@ def test_a_week_of_another_kind_is_out_of_its_band_and_a_like_one_is_not(distanc
 
 
 def test_the_more_is_tested_the_more_a_measure_must_change():
-    values = np.random.default_rng(2).normal(size=400) + 0.2 * WEEK
+    values = 5 + np.random.default_rng(2).normal(size=400) + 0.2 * WEEK
     one, many = of(values, WEEK), of(values, WEEK, tests=36)
     assert one.p_value == many.p_value
     assert many.high > one.high

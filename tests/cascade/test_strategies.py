@@ -13,7 +13,7 @@ from accounts.tenancy import in_tenant
 from cascade import strategies
 from cascade.models import CascadeStrategy, Chatbot, StrategyChange
 from tests.cast import open_shop
-from tests.chatbackend.test_admin import logged_in
+from tests.chatbackend.test_admin import UNEXPLORED, logged_in
 
 pytestmark = pytest.mark.usefixtures("database")
 TIER = {"model": "large", "threshold": 0.7, "deadline_seconds": 10, "max_output_tokens": 100}
@@ -122,6 +122,25 @@ def test_a_new_version_begins_with_what_another_one_says(shop):
     page = lead.get(reverse("admin:cascade_cascadestrategy_add") + f"?from={live.id}").content.decode()
     assert "<option selected>small</option>" in page
     assert 'name="tiers-1-threshold" value="0.5"' in page
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"explored_share": "0.1"}, "say what exploring may cost a day"),
+        ({"explored_models": "large,unheard-of"}, "unheard-of is not offered"),
+        ({"reference_model": "unheard-of"}, "there are large, small"),
+        ({"explored_share": "1.5"}, "less than or equal to 1"),
+    ],
+)
+def test_what_is_explored_must_be_there_and_bounded(shop, change, said):
+    lead, bot = logged_in((shop, "owner")), chatbot_of(shop)
+    form = {
+        "name": "Alice", "instructions": "x", "tone": "", "hand_over_text": "y", "floor": "0.4",
+        "stale_after": "1 00:00:00", "record_source_url": "", "record_source_ttl": "00:01:00", **UNEXPLORED, **change,
+    }  # fmt: skip
+    answer = lead.post(reverse("admin:cascade_chatbot_change", args=[bot.id]), form)
+    assert said in answer.content.decode()
 
 
 def run(*arguments: str) -> str:

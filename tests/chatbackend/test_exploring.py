@@ -113,6 +113,14 @@ async def test_models_to_try_and_the_reference_are_asked_as_well_each_once(model
     assert [(call.model, call.tier) for call in calls] == [("large", 1), ("new", 2)]
 
 
+async def test_a_turn_that_asked_everything_is_looked_at_once(models, shop):  # noqa: F811
+    models.script("small", Reply("Your desk lamp is poor."))
+    await ask(await in_db(shop.caller)(), engine=engine(models, poor=0.1, excellent=0.8))
+    assert await explore(shop, models) == 0
+    [row] = await on_record(shop, Exploration)
+    assert (row.state, row.chance) == ("passed", 0.0)
+
+
 async def test_a_model_that_fails_is_on_record_and_the_others_are_asked(models, shop):  # noqa: F811
     await in_db(make_model)("new", models.base_url)
     await in_db(shop.change)(explored_models=["new"])
