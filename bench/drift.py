@@ -72,7 +72,7 @@ def interval(alarms: int, weeks: int) -> tuple[float, float]:
     """95 % (Wilson, 1927)."""
     z, p = 1.96, alarms / weeks
     middle, room = p + z * z / (2 * weeks), z * math.sqrt(p * (1 - p) / weeks + z * z / (4 * weeks * weeks))
-    return (middle - room) / (1 + z * z / weeks), (middle + room) / (1 + z * z / weeks)
+    return max(0.0, middle - room) / (1 + z * z / weeks), (middle + room) / (1 + z * z / weeks)
 
 
 def measured(weeks: int, turns: int, say: Callable[[str], None] = print) -> None:

@@ -67,8 +67,9 @@ def read(values: Numbers, bundle: npt.NDArray[np.int_], week: Mask, *, tests: in
 
 def _shuffles(of_week: Mask) -> Mask:
     """(1 + SHUFFLES, bundles): as it was, then which bundles are of the week when all are shuffled."""
-    chance = np.random.default_rng(SEED)
-    return np.stack([of_week, *(chance.permutation(of_week) for _ in range(SHUFFLES))])
+    shuffled = np.tile(of_week, (1 + SHUFFLES, 1))
+    np.random.default_rng(SEED).permuted(shuffled[1:], axis=1, out=shuffled[1:])
+    return shuffled
 
 
 def _differences(values: Numbers, number: npt.NDArray[np.int_], shuffled: Mask) -> Numbers:
