@@ -5,8 +5,9 @@ same facts as an answer that they called right; whether it names those of the re
 else its score, which is calibrated and so stands as the expected quality. How many answers were judged by which is
 counted: a table that rests on scores alone says what the scorer believes, not what customers thought.
 
-Only scores of one set of weights are compared: of turns that other weights judged, the answers are left out and the
-turns counted. Everything is read inside `in_tenant`, in short transactions, the newest turns first, no more than asked.
+A call that failed while exploring counts as not made. Only scores of one set of weights are compared: turns that other
+weights judged are left out and counted. Everything is read inside `in_tenant`, in short transactions, the newest turns
+first, no more than asked.
 """
 
 from __future__ import annotations
@@ -196,7 +197,8 @@ def _live_cost(row: Row) -> float:
 def _row(turn: Turn, reference: str) -> Row:
     calls: defaultdict[str, list[ModelCall]] = defaultdict(list)
     for call in sorted(turn.calls.all(), key=lambda call: call.number):
-        calls[call.model].append(call)
+        if call.outcome != Outcome.EXPLORED or not call.error:  # what failed while exploring was not asked
+            calls[call.model].append(call)
     verdicts = _verdicts(turn, {model: made[-1] for model, made in calls.items()}, reference)
     shown = next((model for model, made in calls.items() if made[-1].outcome == Outcome.ACCEPTED), "")
     explored = getattr(turn, "exploration", None)

@@ -129,6 +129,13 @@ def test_an_answer_that_could_not_be_shown_is_worth_nothing(shop):
     assert found.table.quality[0, 0] == 0
 
 
+def test_a_call_that_failed_while_exploring_was_not_made(shop):
+    turn = judged(shop, SHOWN | {"large": ("", "explored")})
+    with in_tenant(shop.tenant_id):
+        ModelCall.objects.filter(turn=turn, model="large").update(error="timeout", score=None)
+    assert read(shop).asked == ["small"]
+
+
 def test_turns_that_other_weights_judged_are_left_out_and_counted(shop):
     recorded_turns(shop, 20, version="old", until=timezone.now() - timedelta(days=5), over=timedelta(days=5))
     recorded_turns(shop, 30, over=timedelta(days=2))
