@@ -19,6 +19,7 @@ import structlog
 from django.db.models import F, Q
 from django.utils import timezone
 
+from accounts import webhooks
 from accounts.models import Tenant
 from accounts.tenancy import in_tenant
 from cascade.learning import drift
@@ -72,6 +73,7 @@ def monday(day: date) -> date:
 
 def _watch(chatbot: Chatbot, week: date, zone: ZoneInfo) -> int:
     with in_tenant(chatbot.tenant_id):
+        Chatbot.objects.select_for_update().get(id=chatbot.id)  # a week is read once
         if DriftReading.objects.filter(chatbot=chatbot, week=week).exists():
             return 0
         turns = _turns(chatbot, week, zone)
@@ -79,13 +81,19 @@ def _watch(chatbot: Chatbot, week: date, zone: ZoneInfo) -> int:
             DriftReading(tenant_id=chatbot.tenant_id, chatbot=chatbot, week=week, **told)
             for told in readings(turns, week)
         ]
-        DriftReading.objects.bulk_create(rows, ignore_conflicts=True)
-    events = [row for row in rows if row.out_of_band]
-    for row in events:
-        log.warning(
-            "drift", tenant_id=str(row.tenant_id), chatbot_id=str(chatbot.id), measure=row.measure, week=str(week)
-        )
+        DriftReading.objects.bulk_create(rows)
+        events = [row for row in rows if row.out_of_band]
+        for row in events:
+            _tell(row)
     return len(events)
+
+
+def _tell(row: DriftReading) -> None:
+    """In the log, and to the tenant's webhooks."""
+    told = {"segment": row.segment, "measure": row.measure, "week": str(row.week), "chatbot_id": str(row.chatbot_id)}
+    log.warning("drift", tenant_id=str(row.tenant_id), **told)
+    band = {"value": row.value, "low": row.low, "high": row.high, "turns": row.turns}
+    webhooks.tell(row.tenant_id, "drift.detected", told | band)
 
 
 def readings(turns: Sequence[_Turn], week: date) -> list[dict[str, object]]:

@@ -9,6 +9,8 @@ import pytest
 from django.urls import reverse
 from django.utils import timezone
 
+from accounts import webhooks
+from accounts.models import Delivery
 from accounts.tenancy import in_tenant
 from bench.drift import CHANGES, alarmed
 from cascade import drift_watch
@@ -110,11 +112,14 @@ def test_a_week_as_ever_is_read_once_and_alarms_nobody(shop):
         assert DriftReading.objects.count() == readings
 
 
-def test_harder_questions_are_noticed_in_scores_acceptance_and_cost(shop):
+def test_harder_questions_are_noticed_in_scores_acceptance_and_cost_and_the_tenants_webhook_is_told(shop):
     lived(shop, skill=-1.2)
+    webhooks.create(shop.tenant_id, "https://hooks.example/", ["drift.detected"])
     assert drift_watch.watch(shop.tenant_id) >= 3
     assert {("", "scores"), ("", "accepted"), ("", "cost")} <= events(shop)
     assert ("", "labelled") not in events(shop)
+    with in_tenant(shop.tenant_id):
+        assert Delivery.objects.filter(event="drift.detected").count() == len(events(shop))
 
 
 def test_a_new_strategy_is_no_drift(shop):
