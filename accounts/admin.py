@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import admin
-from django.db.models import Count, F, QuerySet, Sum, Window
-from django.db.models.functions import Lead
+from django.db.models import Count, F, OuterRef, QuerySet, Subquery, Sum, Window
 from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 from unfold.decorators import display
@@ -119,8 +118,9 @@ class TariffPage(TenantAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet:
         """Each with the moment from which on another holds."""
-        until = Window(Lead("valid_from"), order_by=F("valid_from").asc())
-        return super().get_queryset(request).annotate(superseded_at=until)
+        later = Tariff.objects.filter(tenant_id=OuterRef("tenant_id"), valid_from__gt=OuterRef("valid_from"))
+        until = later.order_by("valid_from").values("valid_from")[:1]
+        return super().get_queryset(request).annotate(superseded_at=Subquery(until))
 
     @display(description="price")
     def price(self, tariff: Tariff) -> str:

@@ -71,7 +71,7 @@ class Manifest:
     first: str
     last: str
     equal: dict[str, str]
-    as_of: str  # when the books were read; what was written to them later is not in the file
+    as_of: str  # which moment of the books is in the file, to within milliseconds
     columns: tuple[str, ...]
     rows: int
     sums: dict[str, str]  # of each column that can be added up, in dollars

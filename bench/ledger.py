@@ -155,7 +155,7 @@ def long_month(entries: int) -> None:
     with connections["owner"].cursor() as cursor:
         cursor.execute("ANALYZE accounts_ledgerentry")
     print(f"a month of {entries} entries")
-    for what in ("statement", "parquet", "csv", "jsonl", "focus-1.0", "focus-1.4"):
+    for what in ("statement", "costs", "parquet", "csv", "jsonl", "focus-1.0", "focus-1.4"):
         command = [sys.executable, "-c", f"from bench.ledger import read; read({what!r}, {str(tenant_id)!r})"]
         subprocess.run(command, check=True)
 
@@ -167,12 +167,14 @@ def read(what: str, tenant: str) -> None:
     django.setup()
     from django.utils import timezone
 
-    from accounts import exports, statements
+    from accounts import exports, spending, statements
 
     tenant_id, month = UUID(tenant), timezone.now().date().replace(day=1)
     began = time.perf_counter()
     if what == "statement":
         statements.draft(tenant_id, month)
+    elif what == "costs":
+        spending.spending(tenant_id, month, month)
     else:
         with tempfile.TemporaryFile() as out:
             exports.export(tenant_id, exports.Selection(month, month), what, out)

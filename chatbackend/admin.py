@@ -62,8 +62,13 @@ class StatementPage(TenantAdmin):
         if not self.has_view_permission(request):
             raise PermissionDenied
         months = statements.open_months(request.member.tenant_id)  # type: ignore[attr-defined]
-        told = {"open_months": months, "may_close": request.member.role in LEAD}  # type: ignore[attr-defined]
-        return super().changelist_view(request, told | {"first_to_close": months[-1] if len(months) > 1 else None})
+        told = {
+            **(extra_context or {}),
+            "open_months": months,
+            "first_to_close": months[-1] if len(months) > 1 else None,  # the one that runs is not over
+            "may_close": request.member.role in LEAD,  # type: ignore[attr-defined]
+        }
+        return super().changelist_view(request, told)
 
     def change_view(self, request: HttpRequest, object_id: str, *args: Any, **kwargs: Any) -> HttpResponse:
         """The page as it was printed, and nothing around it."""

@@ -142,11 +142,10 @@ def test_the_validator_finds_no_fault_with_1_0_and_would_find_one(alice, tmp_pat
     assert "BillingCurrency_IsCurrencyCode failed" in validate(file)
 
 
-@pytest.mark.parametrize("kind", ["charge", "top_up", "adjustment"])
-def test_the_validator_finds_no_fault_with_a_file_of_one_kind(alice, tmp_path, kind):
+def test_the_validator_finds_no_fault_with_columns_that_are_empty(alice, tmp_path):
     months = whenever(alice)
     file = tmp_path / "focus.csv"
-    file.write_bytes(exported(alice, "focus-1.0", Selection(months.first, months.last, {"kind": kind}))[0])
+    file.write_bytes(exported(alice, "focus-1.0", Selection(months.first, months.last, {"kind": "top_up"}))[0])
     assert faultless(validate(file)), validate(file)
 
 

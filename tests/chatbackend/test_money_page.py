@@ -14,7 +14,7 @@ from django.urls import reverse
 
 from accounts import ledger, spending
 from accounts.budgets import Spender
-from accounts.models import Budget
+from accounts.models import Budget, Tariff
 from accounts.money import Money
 from accounts.tariffs import set_tariff
 from accounts.tenancy import in_tenant
@@ -193,6 +193,7 @@ def test_an_owner_adds_a_budget_and_changes_its_limit(shop):
     with in_tenant(shop.tenant_id):
         budget.refresh_from_db()
     assert (budget.limit_micros, budget.period) == (20_000_000, "month")
+    assert "$20.000000" in logged_in((shop, "analyst")).get(change).content.decode()
 
 
 @pytest.mark.parametrize(
@@ -215,5 +216,9 @@ def test_a_budget_that_makes_no_sense_is_refused(shop, wrong, said):
 def test_a_tariff_says_in_words_what_is_paid(shop):
     set_tariff(shop.tenant_id, reply=Money(20_000), included=Money(5_000_000))
     html = logged_in((shop, "analyst")).get(reverse("admin:accounts_tariff_changelist")).content.decode()
+    with in_tenant(shop.tenant_id):
+        first = Tariff.objects.earliest("valid_from")
+    page_of_it = logged_in((shop, "owner")).get(reverse("admin:accounts_tariff_change", args=[first.id]))
+    assert "superseded" in page_of_it.content.decode()
     for told in ("50.00% on top", "superseded", "$0.020000 for each accepted reply", "$5.000000", "in force"):
         assert told in html
