@@ -51,6 +51,7 @@ COLUMNS_1_4 = (
     *("ResourceId", "ResourceType", "ServiceCategory", "ServiceName", "ServiceProviderName", "ServiceSubcategory"),
     *("SkuId", "SkuMeter", "SkuPriceId"),
 )
+SOURCES_1_0 = [(column, SYNONYMS.get(column, column)) for column in (*COLUMNS_1_0, *SYNONYMS)]
 OWN = {
     "x_CallId": "call_id",
     "x_ConversationId": "conversation_id",
@@ -108,7 +109,7 @@ def row_1_0(entry: Entry, account: BillingAccount) -> Row:
         "SkuPriceId": _sku_price(entry),  # the validator wants it on corrections too
         "Tags": json.dumps(tags),
     }
-    return {column: told.get(SYNONYMS.get(column, column), "") for column in FOCUS_1_0.columns}
+    return {column: told.get(source, "") for column, source in SOURCES_1_0}
 
 
 def row_1_4(entry: Entry, account: BillingAccount) -> Row:
@@ -176,6 +177,7 @@ def _description(entry: Entry) -> str:
     return f"{entry['kind'].replace('_', ' ')}: {what}" if what else entry["kind"].replace("_", " ")
 
 
+@lru_cache
 def _whose(account: BillingAccount) -> Row:
     return {
         "BillingAccountId": account.id,
@@ -190,12 +192,12 @@ def _whose(account: BillingAccount) -> Row:
 def _periods(entry: Entry, account: BillingAccount) -> Row:
     """The month where the tenant is, and the second in which the entry was written; ends are exclusive."""
     begins, ends = _month(entry["period"], account.time_zone)
-    written = datetime.fromisoformat(entry["created_at"]).replace(microsecond=0)
+    second = entry["created_at"][:19]  # it is in UTC
     return {
         "BillingPeriodStart": begins,
         "BillingPeriodEnd": ends,
-        "ChargePeriodStart": _moment(written),
-        "ChargePeriodEnd": _moment(written + timedelta(seconds=1)),
+        "ChargePeriodStart": f"{second}Z",
+        "ChargePeriodEnd": f"{(datetime.fromisoformat(second) + timedelta(seconds=1)).isoformat()}Z",
     }
 
 
