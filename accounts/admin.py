@@ -12,13 +12,16 @@ from unfold.decorators import display
 
 from accounts.models import (
     ApiKey,
+    AuditEntry,
     Customer,
     CustomerRecord,
+    Delivery,
     Hold,
     LedgerEntry,
     Member,
     Tariff,
     Tenant,
+    Webhook,
     Widget,
     WidgetSecret,
 )
@@ -55,6 +58,39 @@ class ApiKeyPage(TenantAdmin):
     list_display = ("name", "prefix", "scopes", "expires_at", "last_used_at", "revoked_at")
     search_fields = ("name", "prefix")
     fields = list_display
+
+
+@admin.register(AuditEntry)
+class AuditPage(TenantAdmin):
+    """Who changed what, from where; written by the database, changed by nobody."""
+
+    seen_by = LEAD
+    list_display = ("created_at", "actor", "action", "thing", "row_id", "address")
+    list_filter = ("thing", "action", "created_at")
+    search_fields = ("actor", "=row_id", "=request_id")
+    ordering = ("-created_at", "-id")
+    fields = (*list_display, "request_id", "changes")
+
+
+@admin.register(Webhook)
+class WebhookPage(TenantAdmin):
+    """Where the tenant's servers are told of events. The secrets are on no page."""
+
+    seen_by = LEAD
+    list_display = ("url", "events", "enabled", "created_at")
+    fields = list_display
+
+
+@admin.register(Delivery)
+class DeliveryPage(TenantAdmin):
+    """Events on their way to webhooks, and what became of them; a dead one is sent again through the API."""
+
+    seen_by = LEAD
+    list_display = ("happened_at", "event", "webhook", "state", "attempts", "problem", "due_at", "delivered_at")
+    list_filter = ("state", "event", "happened_at")
+    list_select_related = ("webhook",)
+    ordering = ("-created_at",)
+    fields = (*list_display, "content")
 
 
 class SecretRows(TenantInline):

@@ -20,7 +20,7 @@ from django.db.models import QuerySet
 from django.db.models.functions import Now
 from procrastinate.contrib.django import app
 
-from accounts import exports
+from accounts import exports, webhooks
 from accounts.export_formats import ENDINGS, FORMATS
 from accounts.exports import Selection
 from accounts.models import Export
@@ -143,7 +143,10 @@ def _note(export: Export, **columns: Any) -> None:
     def alone() -> None:
         try:
             with in_tenant(export.tenant_id):
-                _open(export).update(**columns)
+                done = _open(export).update(**columns) and columns.get("state") == Export.State.DONE
+                if done:
+                    told = {"export_id": str(export.id), "format": export.format, "rows": columns["rows"]}
+                    webhooks.tell(export.tenant_id, "export.ready", told)
         finally:
             connection.close()
 

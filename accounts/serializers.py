@@ -8,10 +8,13 @@ from django.conf import settings
 from rest_framework import serializers
 
 from accounts import models
+from accounts.export_formats import FORMATS
 from accounts.permissions import SCOPES
 from accounts.rest.fields import Dollars, Id, JSONObject, PositiveDollars, Row, Shape, Text, Whole
 from accounts.rest.problems import Problem
 from accounts.webhooks import EVENTS
+
+MONTH = r"^20[0-9]{2}-(0[1-9]|1[0-2])$"
 
 
 class Tenant(Row):
@@ -201,7 +204,30 @@ class StatementRow(Row):
 
 
 class ClosedMonth(Shape):
-    month = serializers.RegexField(r"^20[0-9]{2}-(0[1-9]|1[0-2])$", max_length=7)
+    month = serializers.RegexField(MONTH, max_length=7)
+
+
+class Export(Row):
+    class Meta:
+        model = models.Export
+        fields = (
+            "id", "format", "first", "last", "equal", "asked_by", "state", "rows", "manifest", "error", "begun_at",
+            "done_at", "created_at",
+        )  # fmt: skip
+
+
+class NewExport(Shape):
+    """`first` and `last` are months, both included; the rest chooses entries."""
+
+    format = serializers.ChoiceField(sorted(FORMATS))
+    first = serializers.RegexField(MONTH, max_length=7)
+    last = serializers.RegexField(MONTH, max_length=7)
+    kind = serializers.ChoiceField(models.LedgerEntry.Kind.choices, required=False)
+    source = Text(max_length=10, required=False)
+    chatbot_id = Id(required=False)
+    provider = Text(max_length=40, required=False)
+    model = Text(max_length=100, required=False)
+    outcome = Text(max_length=10, required=False)
 
 
 URL = ("^https?" if settings.PRIVATE_RECORD_SOURCES else "^https") + (

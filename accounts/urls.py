@@ -18,7 +18,5 @@ router.register("audit-log", views.AuditLog, "audit-entry")
 
 urlpatterns = [
     path("tenant", views.Tenant.as_view({"get": "retrieve", "patch": "partial_update"}), name="tenant"),
-    path("statements", views.Statements.as_view({"get": "list", "post": "create"}), name="statements"),
-    path("statements/<str:month>", views.Statements.as_view({"get": "retrieve"}), name="statement"),
     *router.urls,
 ]

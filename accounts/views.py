@@ -224,7 +224,7 @@ class Ledger(Listed, Shown, Resource):
 
 
 class Statements(Listed, Resource):
-    """Months: closed ones are numbered and never change; an open one is a draft, computed anew each time."""
+    """Months, to read."""
 
     resource, rows = "statements", models.Statement
     serializer_class = serializers.StatementRow
@@ -233,28 +233,17 @@ class Statements(Listed, Resource):
     @extend_schema(responses=serializers.Month)
     def retrieve(self, request: Any, month: str) -> Response:
         """One month, such as `2026-11`: as it was closed, else its draft."""
-        return Response(_month(statements.month(self.caller.tenant_id, _first(month))))
-
-    @extend_schema(request=serializers.ClosedMonth, responses={201: serializers.Month})
-    def create(self, request: Any) -> Response:
-        """Close a month for good."""
-        told = serializers.ClosedMonth(data=request.data)
-        told.is_valid(raise_exception=True)
-        try:
-            closed = statements.close(self.caller.tenant_id, _first(told.validated_data["month"]))
-        except statements.CannotClose as refused:
-            raise Problem("conflict", str(refused), pointer="/month") from None
-        return Response(_month(closed), status=201)
+        return Response(told_month(statements.month(self.caller.tenant_id, first_of(month))))
 
 
-def _first(month: str) -> date:
+def first_of(month: str) -> date:
     try:
         return datetime.strptime(month, "%Y-%m").replace(tzinfo=UTC).date()
     except ValueError:
         raise Problem("not_found", "a month is written 2026-11") from None
 
 
-def _month(month: statements.Month) -> dict[str, Any]:
+def told_month(month: statements.Month) -> dict[str, Any]:
     lines = [
         {name: getattr(line, name, None) for name in serializers.Line().fields}
         | {name: getattr(line, f"{name}_micros") for name in ("amount", "included", "cost", "dearest")}

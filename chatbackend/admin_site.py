@@ -42,6 +42,7 @@ SIDEBAR = {
     },
     "Scorer": {"scorerversion": "balance", "shadowscore": "contrast", "scorercalibration": "tune"},
     "Records": {"languagemodel": "dns", "message": "sms", "event": "stream", "apikey": "key", "tenant": "store"},
+    "Programs": {"auditentry": "manage_search", "webhook": "webhook", "delivery": "outbox"},
 }
 
 

@@ -11,9 +11,11 @@ from cascade import wiring
 from chatbackend import openai_api, views
 from chatbackend.demo import views as demo
 
+API = ("accounts.urls", "cascade.urls", "chatbackend.books_api")
+
 urlpatterns = [
     path("admin/", admin.site.urls),
-    path("api/v1/", include([path("", include("accounts.urls")), path("", include("cascade.urls"))])),
+    path("api/v1/", include([path("", include(part)) for part in API])),
     path("api/v1/openapi.json", SpectacularJSONAPIView.as_view(authentication_classes=[]), name="openapi"),
     path("api/v1/<path:rest>", csrf_exempt(nowhere)),
     path("v1/", include(openai_api.patterns(wiring.engine))),

@@ -15,10 +15,10 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from uuid_utils.compat import uuid7
 
-from accounts import export_jobs, ledger
+from accounts import export_jobs, ledger, webhooks
 from accounts.auth import create_api_key, create_widget
 from accounts.exports import Selection
-from accounts.models import Budget, Customer, Member, Statement, User
+from accounts.models import AuditEntry, Budget, Customer, Member, Statement, User
 from accounts.money import Money
 from accounts.staff_pages import TenantAdmin
 from accounts.tariffs import set_tariff
@@ -66,6 +66,9 @@ def shop() -> Shop:
         Budget.objects.create(tenant_id=shop.tenant_id, scope="segment", subject=MARK, period="day", limit_micros=5)
     set_tariff(shop.tenant_id, margin=Decimal("0.25"))
     create_api_key(shop.tenant_id, MARK, [])
+    webhooks.create(shop.tenant_id, f"https://{MARK}.example/", ["drift.detected"])
+    with in_tenant(shop.tenant_id):
+        webhooks.tell(shop.tenant_id, "drift.detected", {"measure": MARK})
     export_jobs.request(shop.tenant_id, Selection(date(2001, 1, 1), date(2001, 1, 1)), "csv", MARK)
     return shop
 
@@ -186,6 +189,7 @@ def test_support_reads_conversations_and_neither_money_nor_keys(shop, bob):
         private = private or name in {"scorerversion", "shadowscore", "scorercalibration", "strategychange"}
         private = private or name in {"proposal", "shadowtrial", "driftreading"}
         private = private or name in {"statement", "export", "budget", "tariff"}
+        private = private or name in {"auditentry", "webhook", "delivery"}
         assert bob.get(list_url(model)).status_code == (403 if private else 200), name
     assert "Balance" not in bob.get(reverse("admin:index")).content.decode()
 
@@ -386,3 +390,16 @@ def test_secrets_are_on_no_page(shop, alice):
     assert shop.kid in page
     assert shop.secret not in page
     assert "sealed" not in page.lower()
+
+
+def test_what_is_changed_on_a_page_is_on_the_audit_log_with_who_did_it(shop, alice):
+    with in_tenant(shop.tenant_id):
+        article = Article.objects.get()
+    form = {"chatbot": str(article.chatbot_id), "slug": article.slug, "title": "Changed", "body": "z"}
+    assert alice.post(reverse("admin:cascade_article_change", args=[article.id]), form).status_code == 302
+    with in_tenant(shop.tenant_id):
+        entry = AuditEntry.objects.get(row_id=article.id, action="update", changes__has_key="body")
+    assert (entry.actor, entry.address) == (f"user:{alice.session['_auth_user_id']}", "127.0.0.1")
+    assert entry.changes["title"] == [MARK, "Changed"]
+    page = alice.get(reverse("admin:accounts_auditentry_change", args=[entry.id]))
+    assert "Changed" in page.content.decode()

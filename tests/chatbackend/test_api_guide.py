@@ -14,6 +14,7 @@ import openai
 import pytest
 from django.conf import settings
 from django.core.management import call_command
+from django.utils import timezone
 from standardwebhooks import Webhook as Verifier
 
 from accounts.tenancy import in_db
@@ -75,18 +76,20 @@ async def test_from_a_key_alone_to_a_bill(models):
     with HookServer() as hook:
         async with (
             serving() as address,
-            httpx.AsyncClient(base_url=f"{address}/api/v1/", headers={"Authorization": f"Bearer {secret}"}) as api,
+            httpx.AsyncClient(
+                base_url=f"{address}/api/v1/", headers={"Authorization": f"Bearer {secret}"}, timeout=None
+            ) as api,
         ):
             made = (await api.post("chatbots", json={"name": "Helper", "instructions": "Answer."})).json()
             tier = {"model": "small", "threshold": 0.5, "deadline_seconds": 10, "max_output_tokens": 100}
             strategy = {"chatbot": made["id"], "tiers": [tier], "deadline_seconds": 20}
             version = (await api.post("strategies", json=strategy)).json()["id"]
             assert (await api.post(f"strategies/{version}/promote")).status_code == 200
-            told = {"url": hook.url, "events": ["reply.accepted"]}
+            told = {"url": hook.url, "events": ["reply.accepted", "export.ready"]}
             signing = (await api.post("webhooks", json=told)).json()["secret"]
             customers = [{"external_id": f"c{n}", "attributes": {"name": f"Customer {n}"}} for n in range(1000)]
             assert (await api.post("customers/bulk", json={"customers": customers})).json()["created"] == 1000
-            async with openai.AsyncOpenAI(base_url=f"{address}/v1", api_key=secret) as sdk:
+            async with openai.AsyncOpenAI(base_url=f"{address}/v1", api_key=secret, timeout=None) as sdk:
                 question = [{"role": "user", "content": "Where is my order?"}]
                 reply = await sdk.chat.completions.create(model="Helper", messages=question, user="c7")
             costs = (await api.get("usage", params={"by": "customer"})).json()["results"]
@@ -94,8 +97,15 @@ async def test_from_a_key_alone_to_a_bill(models):
             assert float(costs[0]["charged"]) > 0
             entries = (await api.get("ledger", params={"kind": "charge"})).json()["results"]
             assert [entry["turn_id"] for entry in entries] == [reply.frugal["turn_id"]]  # type: ignore[attr-defined]
-        assert (await in_db(work)())["deliver_webhook"] == "succeeded"
-        [(headers, body)] = hook.received
-    event = Verifier(signing).verify(body, headers)
-    assert (event["type"], event["data"]["customer_external_id"]) == ("reply.accepted", "c7")
+            month = f"{timezone.now():%Y-%m}"
+            export = (await api.post("exports", json={"format": "csv", "first": month, "last": month})).json()["id"]
+            assert set((await in_db(work)()).values()) == {"succeeded"}
+            await in_db(work)()
+            file = (await api.get(f"exports/{export}/file")).text
+            assert reply.frugal["turn_id"] in file  # type: ignore[attr-defined]
+        events = [Verifier(signing).verify(body, headers) for headers, body in hook.received]
+    assert sorted(event["type"] for event in events) == ["export.ready", "reply.accepted"]
+    assert [event["data"].get("customer_external_id") for event in events if event["type"] == "reply.accepted"] == [
+        "c7"
+    ]
     assert reply.frugal["state"] == Turn.State.ANSWERED  # type: ignore[attr-defined]

@@ -1,0 +1,79 @@
+"""The part of the REST API that needs more than one storey: closing a month with its page, downloading an export."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.http import HttpResponseBase
+from django.urls import path
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import extend_schema
+from rest_framework import serializers as fields
+from rest_framework.decorators import action
+from rest_framework.response import Response
+
+from accounts import export_jobs, models, serializers, statements, views
+from accounts.exports import Selection
+from accounts.rest.lists import Filter
+from accounts.rest.problems import Problem
+from accounts.rest.views import Listed, Resource, Router, Shown
+from chatbackend import downloads, statement_page
+
+
+class Statements(views.Statements):
+    """Months: closed ones are numbered and never change; an open one is a draft, computed anew each time."""
+
+    @extend_schema(request=serializers.ClosedMonth, responses={201: serializers.Month})
+    def create(self, request: Any) -> Response:
+        """Close a month for good."""
+        told = serializers.ClosedMonth(data=request.data)
+        told.is_valid(raise_exception=True)
+        try:
+            closed = statement_page.close(self.caller.tenant_id, views.first_of(told.validated_data["month"]))
+        except statements.CannotClose as refused:
+            raise Problem("conflict", str(refused), pointer="/month") from None
+        return Response(views.told_month(closed), status=201)
+
+
+class Exports(Listed, Shown, Resource):
+    """Files of the ledger, written in the background and kept for a week."""
+
+    resource, rows = "exports", models.Export
+    serializer_class = serializers.Export
+    filters = {"state": Filter("state", fields.ChoiceField(models.Export.State.choices))}
+
+    @extend_schema(request=serializers.NewExport, responses={202: serializers.Export})
+    def create(self, request: Any) -> Response:
+        """Ask for a file of the entries of some months; the answer says where it will be."""
+        told = serializers.NewExport(data=request.data)
+        told.is_valid(raise_exception=True)
+        wanted = dict(told.validated_data)
+        first, last, form = (wanted.pop(name) for name in ("first", "last", "format"))
+        equal = {name: str(value) for name, value in wanted.items()}
+        try:
+            chosen = Selection(views.first_of(first), views.first_of(last), equal)
+            export = export_jobs.request(self.caller.tenant_id, chosen, form, self.caller.name)
+        except (ValueError, export_jobs.TooManyExports) as refused:
+            raise Problem("conflict", str(refused)) from None
+        export.refresh_from_db()
+        response = self.made(export)
+        response.status_code = 202
+        return response
+
+    @extend_schema(responses={(200, "application/octet-stream"): OpenApiTypes.BINARY}, filters=False)
+    @action(detail=True, methods=["get"])
+    def file(self, request: Any, pk: Any) -> HttpResponseBase:
+        """The finished file; a download that broke off goes on with `Range` and `If-Range`."""
+        try:
+            return downloads.download(request, self.get_object())
+        except export_jobs.NoFile as refused:
+            raise Problem("conflict", str(refused)) from None
+
+
+router = Router()
+router.register("exports", Exports, "export")
+urlpatterns = [
+    path("statements", Statements.as_view({"get": "list", "post": "create"}), name="statements"),
+    path("statements/<str:month>", Statements.as_view({"get": "retrieve"}), name="statement"),
+    *router.urls,
+]
