@@ -59,7 +59,7 @@ class Planned:
 
 
 async def explore(tenant_id: UUID, engine: Engine, draw: Callable[[], float] = random.random) -> int:
-    """Look at the tenant's latest answered turns, and explore those that are drawn; how many were.
+    """Look at the tenant's latest turns, and explore those that are drawn; how many were.
 
     Under the lock that lets one process explore. `engine`'s scorer takes its time: nobody waits.
     """
@@ -88,14 +88,14 @@ async def _judge(scorer: Scorer, scoring: Scoring) -> Scorer:
 
 
 def _waiting(tenant_id: UUID) -> tuple[Scoring, list[UUID]]:
-    """Answered turns of exploring chatbots that nobody has looked at, oldest first."""
+    """Turns of exploring chatbots that nobody has looked at, oldest first: answered, or by no model well enough."""
     with in_tenant(tenant_id):
         exploring = Chatbot.objects.filter(explored_share__gt=0, explored_micros_a_day__gt=0)
         if not (bots := list(exploring.values_list("id", flat=True))):
             return Scoring(), []
         turns = Turn.objects.filter(
             conversation__chatbot__in=bots,
-            state=Turn.State.ANSWERED,
+            state__in=(Turn.State.ANSWERED, Turn.State.HANDED_OVER),
             created_at__gte=timezone.now() - WITHIN,
             context__isnull=False,
             exploration=None,

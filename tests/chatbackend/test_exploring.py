@@ -121,6 +121,19 @@ async def test_a_turn_that_asked_everything_is_looked_at_once(models, shop):  # 
     assert (row.state, row.chance) == ("passed", 0.0)
 
 
+async def test_where_no_model_was_good_enough_the_models_to_try_are_asked(models, shop):  # noqa: F811
+    await in_db(make_model)("new", models.base_url)
+    await in_db(shop.change)(explored_models=["new"])
+    for name in ("small", "large"):
+        models.script(name, Reply("Your desk lamp is poor."))
+    models.script("new", Reply("Your desk lamp is good."))
+    frames = await ask(await in_db(shop.caller)(), engine=engine(models, poor=0.1))
+    assert frames[-1].event == "handoff.updated"
+    assert await explore(shop, models) == 1
+    [call] = await on_record(shop, ModelCall, outcome="explored")
+    assert (call.model, call.score) == ("new", 0.9)
+
+
 async def test_a_model_that_fails_is_on_record_and_the_others_are_asked(models, shop):  # noqa: F811
     await in_db(make_model)("new", models.base_url)
     await in_db(shop.change)(explored_models=["new"])
