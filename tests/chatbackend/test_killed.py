@@ -106,8 +106,16 @@ async def lane(number: int, at: Mother, shop: Shop, models: ModelServer) -> dict
             await asyncio.wait(asking, timeout=0.005)
         await asyncio.sleep(LUCK.uniform(0, 0.1))
         os.kill(process, signal.SIGKILL)
-        told |= dict(zip(ids, await asyncio.gather(*asking), strict=True))
+        told |= dict(zip(ids, [await given_up(task) for task in asking], strict=True))
     return told
+
+
+async def given_up(asking: asyncio.Task[bool], seconds: float = 0.5) -> bool:
+    """Whether the end was told; whoever connected too late for the dead waits for the next in vain."""
+    await asyncio.wait([asking], timeout=seconds)
+    asking.cancel()
+    await asyncio.wait([asking])
+    return not asking.cancelled() and asking.result()
 
 
 def written(calls: list[Call], ids: list[str]) -> int:
