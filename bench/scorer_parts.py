@@ -1,7 +1,8 @@
 """What the scorer's trees owe to what: `python -m bench.scorer_parts --data ROWS.jsonl.gz ...`
 
-Prints the AUC of every slice on the validation rows: of the shipped network alone; of trees over the evidence alone,
-over evidence and terms, with the rows made beside the given ones, each grown anew; then of trees that were grown
+Prints the AUC of every slice on the validation rows, and of the swaps made from them: of the shipped network alone; of
+trees over the evidence alone, over evidence and terms, with the rows made beside the given ones, and without what tells
+how facts hold together, each grown anew; then of trees that were grown
 without one source of rows, on that source: what a tenant gets that the scorer has never seen.
 """
 
@@ -9,18 +10,19 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import Pool
 from pathlib import Path
 
 import torch
 
 from cascade.scorer import model as network
+from cascade.scorer.evidence import TOGETHER
 from cascade.scorer.fitting import TrainingConfig
 from cascade.scorer.measuring import SLICES, areas
 from cascade.scorer.model import Reading
 from cascade.scorer.rows import Row, read_rows
-from cascade.scorer.training import grow, made_from
+from cascade.scorer.training import grow, made_from, own_record_measure
 
 WEIGHTS = Path(network.__file__).parent / "weights"
 TOKENIZER = network.tokenizer_of(WEIGHTS / "tokenizer.json")
@@ -47,18 +49,46 @@ def read_all(rows: Sequence[Row], weights: Sequence[float]) -> list[Read]:
     return [Read(*each) for each in zip(rows, readings, weights, strict=True)]
 
 
-def trees(learnt: Sequence[Read], tested: Sequence[Read], *, terms: bool = True) -> dict[str, float | None]:
+def trees(learnt: Sequence[Read], tested: Sequence[Read]) -> dict[str, float | None]:
     """The slices of `tested`, ranked by trees grown on `learnt` alone."""
-    seen = [each.reading if terms else each.reading._replace(terms=[]) for each in learnt]
-    grown = grow([each.row for each in learnt], seen, [each.weight for each in learnt], None, CONFIG)
-    evidence, said = [each.reading.evidence for each in tested], [each.reading.terms for each in tested]
-    return areas([each.row for each in tested], grown.logits(evidence, said))
+    rows, weights = [each.row for each in learnt], [each.weight for each in learnt]
+    grown = grow(rows, [each.reading for each in learnt], weights, None, CONFIG)
+    return ranked(tested, grown.logits(*zip(*((it.reading.evidence, it.reading.terms) for it in tested), strict=True)))
+
+
+def ranked(tested: Sequence[Read], found: Sequence[float]) -> dict[str, float | None]:
+    """The slices of the rows that were given, and that of the swaps that were made."""
+    made = {n for n, each in enumerate(tested) if "/own" in each.row.id}
+    groups = {tested[n].row.group_id for n in made}
+    given = [n for n in range(len(tested)) if n not in made]
+    swapped = [*made, *(n for n in given if tested[n].row.good and tested[n].row.group_id in groups)]
+    slices, swaps = (areas([tested[n].row for n in some], [found[n] for n in some]) for some in (given, swapped))
+    return slices | {"swaps": swaps["own_record"]}
+
+
+def without_terms(found: Sequence[Read]) -> list[Read]:
+    return [replace(each, reading=each.reading._replace(terms=[])) for each in found]
+
+
+def without_company(found: Sequence[Read]) -> list[Read]:
+    """Every fact on its own: neither how they hold together nor which fields are quoted beside which."""
+    told = ("quoted ", "left out ")
+    return [
+        replace(
+            each,
+            reading=each.reading._replace(
+                evidence=each.reading.evidence[: -len(TOGETHER)],
+                terms=[term for term in each.reading.terms if not term.startswith(told)],
+            ),
+        )
+        for each in found
+    ]
 
 
 def network_alone(tested: Sequence[Read]) -> dict[str, float | None]:
     model, _ = network.load(WEIGHTS)
     with torch.autocast("cpu", torch.bfloat16):
-        return areas([each.row for each in tested], network.logits(model, [each.reading.pieces for each in tested]))
+        return ranked(tested, network.logits(model, [each.reading.pieces for each in tested]))
 
 
 def show(name: str, found: dict[str, float | None]) -> None:
@@ -72,13 +102,15 @@ def main() -> None:
     given, validation = read_rows(paths, "train"), read_rows(paths, "validation")
     swaps, beside = made_from(given, CONFIG)
     weights = [1.0] * len(given) + [CONFIG.swap_weight] * len(swaps) + [CONFIG.beside_weight] * len(beside)
-    learnt, tested = read_all([*given, *swaps, *beside], weights), read_all(validation, [1.0] * len(validation))
-    print(f"{'':<44}", *(f"{name[:6]:>6}" for name in SLICES))
+    tested_on = [*validation, *(row for row in own_record_measure(validation) if not row.good)]
+    learnt, tested = read_all([*given, *swaps, *beside], weights), read_all(tested_on, [1.0] * len(tested_on))
+    print(f"{'':<44}", *(f"{name[:6]:>6}" for name in (*SLICES, "swaps")))
     show("network alone", network_alone(tested))
-    show("trees: evidence alone", trees(learnt, tested, terms=False))
+    show("trees: evidence alone", trees(without_terms(learnt), without_terms(tested)))
     show("trees: evidence and terms, given rows", trees(learnt[: len(given)], tested))
     show("trees: the same, and swaps", trees(learnt[: len(given) + len(swaps)], tested))
     show("trees: the same, and beside the point", trees(learnt, tested))
+    show("trees: that, without the company of facts", trees(without_company(learnt), without_company(tested)))
     for left_out in SOURCES:
         rest = [each for each in learnt if each.row.source not in left_out]
         show(

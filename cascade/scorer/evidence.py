@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Sequence
 
+from cascade.scorer import company, sums
 from cascade.scorer.alignment import Fact
+from cascade.scorer.lexing import KINDS
 
 SOURCES = ("record", "profile", "said", "policy", "contradicted", "absent")
-KINDS = ("id", "email", "money", "date", "time", "number", "name")
 PLACES = ("A", "B", "C", "D", "more", "swapped", "denied")
 COUNTS = (
     *SOURCES,
@@ -35,7 +36,9 @@ SHARES = (
     "answer and question speak of different records",
 )
 STEPS = (1, 2, 3)
-SIZE = len(COUNTS) * (1 + len(STEPS)) + len(SHARES)
+TOGETHER = (*company.COUNTS, *sums.COUNTS)
+MOST = 12  # of anything in TOGETHER that is told apart
+SIZE = len(COUNTS) * (1 + len(STEPS)) + len(SHARES) + len(TOGETHER)
 
 
 def evidence(
@@ -43,15 +46,18 @@ def evidence(
     asked: Sequence[Fact],
     words: tuple[Collection[str], Collection[str], Collection[str]],
     records: int,
+    together: Counter[str],
 ) -> list[float]:
     """SIZE numbers, each between 0 and about 1.
 
     `facts`: the answer's, each with its kind and the marks of its place; `asked`: the question's;
-    `words`: the content words of answer, question and earlier talk; `records`: how many the customer has.
+    `words`: the content words of answer, question and earlier talk; `records`: how many the customer has; `together`:
+    how often each of TOGETHER holds of the facts.
     """
     counts = _counts(facts, asked)
     steps = [value for name in COUNTS for value in _in_steps(counts[name])]
-    return [*steps, *_shares(facts, asked, words, records, counts)]
+    joint = [min(together[name], MOST) / MOST for name in TOGETHER]
+    return [*steps, *_shares(facts, asked, words, records, counts), *joint]
 
 
 def _counts(facts: Sequence[tuple[Fact, str, Sequence[str]]], asked: Sequence[Fact]) -> Counter[str]:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
 MOST_LEXEMES = 1_500  # of any one text
+KINDS = ("id", "email", "money", "date", "time", "number", "name")  # of facts, the most telling first
 LONGEST_TEXT = 8_000  # characters read of any one text; more is cut out of its middle
 _MONTHS = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"]
 _DAYS = ["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"]
@@ -25,7 +27,7 @@ _PATTERN = re.compile(
     r"|(?P<slashed>\b\d{1,2}/\d{1,2}/(?:\d{4}|\d\d)\b)"
     rf"|(?P<month_day>\b{_MONTH}\.? \d{{1,2}}(?:st|nd|rd|th)?\b(?:,? \d{{4}}\b)?)"
     rf"|(?P<day_month>\b\d{{1,2}}(?:st|nd|rd|th)? (?:of )?{_MONTH}\b(?:,? \d{{4}}\b)?)"
-    r"|(?P<time>\b\d{1,2}:\d\d(?::\d\d)?(?: ?[ap]\.?m\b)?|\b\d{1,2} ?[ap]\.?m\b)"
+    r"|(?P<time>\b(?:noon|midnight)\b|\b\d{1,2}:\d\d(?::\d\d)?(?: ?[ap]\.?m\b)?|\b\d{1,2} ?[ap]\.?m\b)"
     r"|(?P<money>[$€£] ?(?:\d{1,3}(?:,\d{3})+|\d{1,15})(?:\.\d{1,4})?)"
     r"|(?P<phone>\+?\d{0,3}[ -]?\(?\d{3}\)?[ -]\d{3}-\d{4}\b)"
     rf"|(?P<day>\bday after tomorrow\b|\b(?:tomorrow|today|tonight|yesterday)\b"
@@ -68,6 +70,12 @@ def lex(text: str, now: datetime) -> list[Lexeme]:
         if len(found) == MOST_LEXEMES:
             break
     return found
+
+
+def kind_of(run: Iterable[Lexeme]) -> str:
+    """The most telling kind in a run."""
+    kinds = {lexeme.kind for lexeme in run}
+    return next((kind for kind in KINDS if kind in kinds), "name")
 
 
 def day_lexeme(day: date) -> Lexeme:
@@ -113,6 +121,7 @@ def _relative_day(text: str, today: date) -> Lexeme:
 
 
 def _time(text: str, today: date) -> Lexeme:
+    text = {"noon": "12:00", "midnight": "00:00"}.get(text.lower(), text)
     digits = [int(d) for d in re.findall(r"\d+", text)]
     hour, minute = digits[0], digits[1] if len(digits) > 1 else 0
     half = re.search(r"[ap]", text.lower())

@@ -8,18 +8,14 @@ No torch, no Django; linear in its input and safe for any string.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from datetime import UTC, date, datetime
-from functools import lru_cache
-from itertools import pairwise
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from cascade.scorer.alignment import STOP_WORDS, Fact, Index, align, anchors
-from cascade.scorer.evidence import KINDS as _KINDS
-from cascade.scorer.evidence import evidence
-from cascade.scorer.lexing import Lexeme, lex
-from cascade.scorer.records import PROFILE, Field, Folder, folders
-from cascade.values import Context, Customer, Passage
+from cascade.scorer.alignment import Fact
+from cascade.scorer.case import Case, content_values
+from cascade.scorer.lexing import KINDS, Lexeme, kind_of
+from cascade.scorer.records import PROFILE, Field, Folder
+from cascade.values import Context, Customer
 
 # Marks are unused words of BERT's vocabulary, so the table of embeddings keeps its size; the word after each
 # says where its embedding starts from.
@@ -36,10 +32,7 @@ MARKS = {
         start=1,
     )
 }  # fmt: skip
-RENDERING = 4  # raised with every change of what is written: weights know which one they were trained on
-_LETTERS = "ABCD"
-_PLACES = {"next": {"next", "upcoming", "coming"}, "latest": {"last", "latest", "recent", "recently"}}
-_NEGATIONS = {"no", "not", "never", "none", "without", "cannot", "nothing", "neither", "nor"}
+RENDERING = 5  # raised with every change of what is written: weights know which one they were trained on
 ANSWER_MOST = 240  # pieces; a longer answer loses the words between its facts first, then its middle
 QUESTION_MOST = 64
 BUDGET = 240  # pieces in all
@@ -73,84 +66,8 @@ def read(context: Context, answer: str, *, budget: int = BUDGET) -> Rendered:
     return Rendered(" ".join(rendering.parts(budget)), rendering.evidence(), rendering.terms())
 
 
-class _Rendering:
-    def __init__(self, context: Context, answer: str) -> None:
-        self.context = context
-        self.folders = folders(context)
-        index = Index(self.folders)
-        self.answer = lex(answer, context.now)
-        self.question = lex(context.question, context.now)
-        self.turns = [(u.role, lex(u.text, context.now)) for u in context.history[-4:]]
-        said = {x.value for lexemes in (self.question, *(t for _, t in self.turns)) for x in lexemes}
-        self.passages = [_read_passage(p, context.now.date()) for p in context.passages[:8]]
-        policy = {x.value for lexemes in self.passages for x in lexemes}
-        self.facts = align(self.answer, index, said, policy)
-        self.asked = align(self.question, index, set(), set(), guess_absent=False)
-        self.told = [align(t, index, set(), set(), guess_absent=False) for _, t in self.turns]
-        self.letters = self._rank()
-
-    # --- which record is which -------------------------------------------------------------
-
-    def _rank(self) -> dict[int, str]:
-        """Letters for the records, the one that answer and question speak of most first."""
-        weights: Counter[int] = Counter()
-        for facts, weight in ((self.facts, 4.0), (self.asked, 6.0), *((told, 2.0) for told in self.told)):
-            for fact in facts:
-                holders = {f.record for f in fact.fields} - {PROFILE}
-                for record in holders:
-                    weights[record] += weight / len(holders)  # type: ignore[assignment]
-        asked_for = {x.value for x in self.question} | {x.value for x in self.answer}
-        for folder in self.folders[1:]:
-            named = any(words & asked_for and place in folder.derived for place, words in _PLACES.items())
-            weights[folder.record] += 10.0 * named + 0.5 * ("next" in folder.derived) - 0.01 * folder.record  # type: ignore[assignment]
-        ranked = sorted((f.record for f in self.folders[1:]), key=lambda r: -weights[r])
-        return {record: _LETTERS[i] if i < len(_LETTERS) else "more" for i, record in enumerate(ranked)}
-
-    def _place(self, fact: Fact, anchor: int | None) -> list[str]:
-        """The marks of one fact: which record holds it, and whether that is the one spoken of."""
-        if fact.source not in ("record", "profile"):
-            return [fact.source]
-        holders = {f.record for f in fact.fields}
-        if anchor is not None and anchor in holders:
-            return [self.letters[anchor]]
-        if PROFILE in holders:
-            return ["profile"]
-        best = min((self.letters[r] for r in holders), key=lambda letter: (letter == "more", letter))
-        return ["swapped", best] if anchor is not None else [best]
-
-    def _places(self) -> list[list[str]]:
-        spoken_of = anchors(self.facts)
-        places = [self._place(fact, anchor) for fact, anchor in zip(self.facts, spoken_of, strict=True)]
-        for fact, place in zip(self.facts, places, strict=True):
-            if fact.fields and _denied(self.answer, fact.start):
-                place.append("denied")
-        return places
-
-    def terms(self) -> list[str]:
-        """Words and values by name, each once: what answer and question say, what the records at hand hold."""
-        told = [self.answer, self.question, *(turn for _, turn in self.turns[-2:])]
-        said = {f"{place}:{word}" for place, text in zip("aqhh", told, strict=False) for word in _plain_words(text)}
-        words = _plain_words(self.answer)
-        said |= {f"a:{first} {second}" for first, second in pairwise(words)}
-        return sorted(said | {term for folder in self.folders for term in self._held(folder)})
-
-    def _held(self, folder: Folder) -> Iterator[str]:
-        place = "profile" if folder.record == PROFILE else self.letters[folder.record]
-        if place not in ("profile", "A"):
-            return
-        yield from (f"{place}:{word}" for word in (folder.type, *folder.derived))
-        for field in folder.fields:
-            if not field.is_id and len(field.lexemes) <= 2:
-                yield f"{place}:{' '.join(field.keys)}={' '.join(x.value for x in field.lexemes)[:24]}"
-
-    def evidence(self) -> list[float]:
-        kinds = [_kind(self.answer[fact.start : fact.end]) for fact in self.facts]
-        said = set[str]().union(*(_content_values(turn) for _, turn in self.turns))
-        words = _content_values(self.answer), _content_values(self.question), said
-        facts = list(zip(self.facts, kinds, self._places(), strict=True))
-        return evidence(facts, self.asked, words, len(self.folders) - 1)
-
-    # --- parts -----------------------------------------------------------------------------
+class _Rendering(Case):
+    """A case, written out for the network."""
 
     def parts(self, budget: int) -> list[str]:
         answer, verdict = self._answer()
@@ -163,7 +80,7 @@ class _Rendering:
         return parts + records + passages + history
 
     def _answer(self) -> tuple[list[str], list[str]]:
-        places = self._places()
+        places = self.places()
         notes = self._notes()
         found: list[str] = []
         at = 0
@@ -199,7 +116,7 @@ class _Rendering:
         found, at = [], 0
         for fact in facts:
             found += _shown(lexemes[at : fact.end])
-            found += [mark(place) for place in self._place(fact, None)]
+            found += [mark(place) for place in self.place_of(fact, None)]
             at = fact.end
         return found + _shown(lexemes[at:])
 
@@ -214,7 +131,7 @@ class _Rendering:
 
     def _passages(self, most: int) -> list[str]:
         """The sentences of the tenant's articles that speak most of what answer and question speak of."""
-        about = _content_values(self.answer) | _content_values(self.question)
+        about = content_values(self.answer) | content_values(self.question)
         sentences = [s for passage in self.passages for s in _sentences(passage)]
         ranked = sorted(sentences, key=lambda s: -_overlap(s, about))
         found: list[str] = []
@@ -225,9 +142,9 @@ class _Rendering:
         return found
 
     def _records(self, most: int) -> list[str]:
-        about = _content_values(self.answer) | _content_values(self.question)
+        about = content_values(self.answer) | content_values(self.question)
         matched = {id(f) for fact in (*self.facts, *self.asked) for f in fact.fields}
-        order = sorted(self.folders[1:], key=lambda folder: list(self.letters).index(folder.record))
+        order = self.ranked()
         found: list[str] = []
         for place, folder in enumerate([*order[:1], self.folders[0], *order[1:]]):
             share = most - _pieces(found)
@@ -258,24 +175,8 @@ class _Rendering:
         return found
 
 
-@lru_cache(maxsize=256)
-def _read_passage(passage: Passage, today: date) -> list[Lexeme]:
-    """A tenant's passages come back turn after turn. The list is never changed."""
-    return lex(f"{passage.title}: {passage.text}", datetime(today.year, today.month, today.day, tzinfo=UTC))
-
-
 def _with_notes(lexemes: Sequence[Lexeme], start: int, end: int, notes: dict[int, list[str]]) -> list[str]:
     return [word for at in range(start, end) for word in (lexemes[at].shown, *notes.get(at, ()))]
-
-
-def _denied(lexemes: Sequence[Lexeme], at: int) -> bool:
-    """Whether a negation stands before a fact in its clause: "I see no gift card"."""
-    for lexeme in reversed(lexemes[max(0, at - 8) : at]):
-        if lexeme.kind == "stop":
-            return False
-        if lexeme.value in _NEGATIONS or lexeme.value.endswith("n't"):
-            return True
-    return False
 
 
 def _stem(word: str) -> str:
@@ -286,7 +187,7 @@ def _verdict(lexemes: Sequence[Lexeme], facts: Sequence[Fact], places: Sequence[
     """A mark of the whole, then for each kind of fact how many are known and how many are not."""
     known, unknown, swapped, denied = Counter[str](), Counter[str](), 0, 0
     for fact, place in zip(facts, places, strict=True):
-        kind = _kind(lexemes[fact.start : fact.end])
+        kind = kind_of(lexemes[fact.start : fact.end])
         swapped += place[0] == "swapped"
         denied += place[-1] == "denied"
         known[kind] += fact.source in ("record", "profile")
@@ -296,16 +197,10 @@ def _verdict(lexemes: Sequence[Lexeme], facts: Sequence[Fact], places: Sequence[
         found.append(mark("denied"))
     if unknown.total():
         found.append(mark("some_absent"))
-    for kind in _KINDS:
+    for kind in KINDS:
         if known[kind] or unknown[kind]:
             found += [kind, str(min(known[kind], 9)), str(min(unknown[kind], 9))]
     return found if swapped or unknown.total() else [mark("all_found" if known.total() else "no_facts"), *found]
-
-
-def _kind(run: Sequence[Lexeme]) -> str:
-    """The most telling kind in a run."""
-    kinds = {"name" if x.kind == "word" else x.kind for x in run}
-    return next((kind for kind in _KINDS if kind in kinds), "name")
 
 
 def _key_of(fact: Fact, places: Sequence[str], letters: dict[int, str]) -> list[str]:
@@ -342,14 +237,6 @@ def _shown(lexemes: Iterable[Lexeme]) -> list[str]:
     return [x.shown for x in lexemes]
 
 
-def _plain_words(lexemes: Iterable[Lexeme]) -> list[str]:
-    return [x.value[:24] for x in lexemes if x.kind in ("word", "name")]
-
-
-def _content_values(lexemes: Iterable[Lexeme]) -> set[str]:
-    return {x.value for x in lexemes if x.kind != "stop" and x.value not in STOP_WORDS}
-
-
 def _sentences(lexemes: Sequence[Lexeme]) -> list[list[Lexeme]]:
     found: list[list[Lexeme]] = [[]]
     for lexeme in lexemes:
@@ -360,7 +247,7 @@ def _sentences(lexemes: Sequence[Lexeme]) -> list[list[Lexeme]]:
 
 
 def _overlap(sentence: Sequence[Lexeme], about: set[str]) -> float:
-    content = _content_values(sentence)
+    content = content_values(sentence)
     return len(content & about) / (4 + len(content)) if content else 0.0
 
 
