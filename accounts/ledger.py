@@ -78,7 +78,7 @@ class Charge:
     conversation_id: UUID
     chatbot_id: UUID
     number: int  # order within the turn, from 1
-    tier: int  # index into the strategy's tiers
+    tier: int | None  # index into the strategy's tiers; None: none of them, it was remembered
     model: str
     outcome: str
     price_version: str

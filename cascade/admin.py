@@ -26,7 +26,7 @@ from accounts.models import Member
 from accounts.sealing import seal
 from accounts.staff_pages import BOOKS, DESK, LEAD, TenantAdmin, TenantInline
 from accounts.templatetags.money import dollars
-from cascade import conversations, drift_pages, proposal_pages, strategy_pages, trial_pages
+from cascade import conversations, drift_pages, memory_pages, proposal_pages, strategy_pages, trial_pages
 from cascade.models import (
     Article,
     Chatbot,
@@ -45,7 +45,7 @@ from cascade.models import (
 from cascade.strategy_form import ChatbotForm
 
 # Pages of their own, which Django finds through here.
-__all__ = ["drift_pages", "proposal_pages", "strategy_pages", "trial_pages"]
+__all__ = ["drift_pages", "memory_pages", "proposal_pages", "strategy_pages", "trial_pages"]
 
 # --- what the operator offers ---------------------------------------------------------------
 
@@ -91,6 +91,7 @@ class ChatbotPage(TenantAdmin):
         *("name", "widget", "instructions", "tone", "hand_over_text", "floor", "live_strategy"),
         *("explored_share", "explored_micros_a_day", "explored_models", "reference_model"),
         *("stale_after", "record_source_url", "record_source_ttl"),
+        *("wrong_hits", "check_share", "remembered_for", "most_remembered"),
     )
 
     def get_readonly_fields(self, request: HttpRequest, obj: Model | None = None) -> Any:

@@ -122,7 +122,7 @@ def build(
         stale=shown_stale,
         source_error=source_error,
     )
-    return Built(Prompt(messages, report.input_tokens), shown, report)
+    return Built(Prompt(messages, report.input_tokens, stable=len(_stable(chatbot, kept))), shown, report)
 
 
 def roll(summary: str, dropped: Sequence[Utterance], budget: int) -> str:
@@ -287,28 +287,30 @@ def _messages(
     def texts(kind: _Kind) -> list[str]:
         return [piece.text for (of, _), piece in kept.items() if of == kind]
 
-    def in_order(kind: _Kind) -> list[tuple[int, str]]:
-        return sorted((i, piece.text) for (of, i), piece in kept.items() if of == kind)
-
-    window = [(context.history[i].role, text) for i, text in in_order("utterance")]
+    window = [(context.history[i].role, text) for i, text in _in_order(kept, "utterance")]
     opening: list[str] = []
     while window and window[0][0] != "customer":  # a chat begins with the customer, providers insist
         opening.append(f"We said: {as_material(window.pop(0)[1])}")
     customer = [*_whom(context), *texts("profile"), *texts("record")]
     customer += ["There is more on record that is not shown here."] if incomplete else []
     customer += [_STALE_RULE] if stale else []
-    system = "\n\n".join(
-        part
-        for part in (
-            clean(_introduction(chatbot)),
-            _RULES,
-            _section("articles", [text for _, text in in_order("passage")]),
-            _section("customer", customer),
-            _section("earlier", [*texts("summary"), *opening]),
-        )
-        if part
+    parts = (
+        _stable(chatbot, kept),
+        _section("customer", customer),
+        _section("earlier", [*texts("summary"), *opening]),
     )
+    system = "\n\n".join(part for part in parts if part)
     return (PromptMessage("system", system), *_alternating([*window, ("customer", clean(context.question))]))
+
+
+def _stable(chatbot: Instructions, kept: dict[tuple[_Kind, int], _Piece]) -> str:
+    """What is the same whoever asks, as long as the same articles are shown: it comes first."""
+    articles = _section("articles", [text for _, text in _in_order(kept, "passage")])
+    return "\n\n".join(part for part in (clean(_introduction(chatbot)), _RULES, articles) if part)
+
+
+def _in_order(kept: dict[tuple[_Kind, int], _Piece], kind: _Kind) -> list[tuple[int, str]]:
+    return sorted((i, piece.text) for (of, i), piece in kept.items() if of == kind)
 
 
 def _introduction(chatbot: Instructions) -> str:

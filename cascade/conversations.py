@@ -24,10 +24,11 @@ from accounts import ledger, webhooks
 from accounts.models import Customer, CustomerRecord
 from accounts.money import ZERO, Money
 from accounts.tenancy import in_tenant
-from cascade import pricing
+from cascade import pricing, remembered
 from cascade.context import roll
 from cascade.material import Material, NoStrategy, dearest_cost, gather, price_value
 from cascade.models import Chatbot, Conversation, Event, Feedback, Message, ModelCall, Turn, TurnContext
+from cascade.providers.remembered import MEMORY
 from cascade.scorer.rows import CONTEXT
 from cascade.values import Attempt, Context, Outcome, Record, Tier, Usage, Utterance
 
@@ -204,6 +205,8 @@ def set_feedback(caller: Caller, message_id: UUID, rating: int, comment: str = "
         )
         told = {"feedback_id": str(feedback.id), "message_id": str(message_id), "rating": rating}
         webhooks.tell(caller.tenant_id, "feedback.created", _about(message.conversation) | told)
+        if rating < 0:
+            remembered.voted_down(message)
 
 
 # --- a turn: opened before anything is asked --------------------------------------------------
@@ -347,7 +350,7 @@ class CallRecord:
             outcome=outcome,
             prompt_tokens=self.prompt_tokens,
             max_output_tokens=asked.max_output_tokens,
-            price_id=asked.model.price.version,
+            price_id=asked.model.price.version or None,
             scorer_version=self.scorer_version,
         )
 
@@ -483,7 +486,9 @@ def _bury(turn: Turn) -> None:
 
 def estimate(call: ModelCall) -> None:
     """Give a call whose usage nobody reported the most it can have come to; not saved."""
-    assert call.price is not None  # every call has one; the column is null only for imports
+    if call.price is None:  # memory costs nothing
+        call.input_tokens = call.output_tokens = call.cost_micros = 0
+        return
     usage, cost = pricing.estimate(
         call.prompt_tokens, call.written_characters, price_value(call.price), call.max_output_tokens
     )
@@ -517,22 +522,23 @@ def charges_of(calls: Sequence[ModelCall]) -> list[ledger.Charge]:
 
 
 def charge(call: ModelCall, dearest: Money = ZERO) -> ledger.Charge:
-    conversation = call.turn.conversation
+    conversation, from_memory = call.turn.conversation, call.model == MEMORY
     return ledger.Charge(
         call_id=call.id,
         conversation_id=conversation.id,
         chatbot_id=conversation.chatbot_id,
         number=call.number,
-        tier=call.tier,
+        tier=None if from_memory else call.tier,
         model=call.model,
         outcome=call.outcome,
-        price_version=str(call.price_id),
+        price_version="" if from_memory else str(call.price_id),
         cost=Money(call.cost_micros or 0),
         estimated=call.estimated,
         input_tokens=call.input_tokens or 0,
         output_tokens=call.output_tokens or 0,
         provider=call.price.model.provider if call.price else "",
         dearest=dearest,
+        source="cache" if from_memory else "model",
     )
 
 

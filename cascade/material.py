@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 import structlog
 from django.conf import settings
@@ -56,6 +57,15 @@ class NoStrategy(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class Remembering:
+    """How a chatbot remembers answers."""
+
+    strategy_id: UUID
+    wrong_hits: float  # the share of hits that may be wrong
+    check_share: float  # of what memory could answer, so much is answered afresh
+
+
+@dataclass(frozen=True, slots=True)
 class Material:
     """All that a turn starts from, read in one transaction."""
 
@@ -66,6 +76,7 @@ class Material:
     source_error: str | None = None  # code: why a source that the chatbot has cannot be asked
     scoring: Scoring = field(default_factory=Scoring)  # who judges the answers
     strictness: float = 0.0  # by how much this customer's ratings have raised the thresholds, in log odds
+    remembering: Remembering | None = None  # None: nothing is remembered
     spender: Spender | None = None  # whose budgets the turn touches; None: the tenant's alone
 
 
@@ -96,6 +107,7 @@ def gather(
         source_error=source_error,
         scoring=scoring(),
         strictness=raised,
+        remembering=remembering(chatbot),
         spender=pays,
     )
 
@@ -111,6 +123,13 @@ def segment(customer: accounts.Customer) -> str:
 def segment_of(attributes: Mapping[str, Any]) -> str:
     """The tenant's own word for a group of customers; "": the customer is in none."""
     return str(attributes.get("segment") or "")[:200]
+
+
+def remembering(chatbot: models.Chatbot) -> Remembering | None:
+    """A chatbot whose answers nobody judges remembers none: nothing could tell for whom they are good."""
+    if not chatbot.wrong_hits or not chatbot.floor or chatbot.live_strategy_id is None:
+        return None
+    return Remembering(chatbot.live_strategy_id, chatbot.wrong_hits, chatbot.check_share)
 
 
 def instructions(chatbot: models.Chatbot) -> Instructions:

@@ -12,9 +12,11 @@ from django.contrib.postgres.fields import ArrayField
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.db.models import Q
+from pgvector.django import HalfVectorField, HnswIndex
 from uuid_utils.compat import uuid7
 
 from accounts.models import TenantRow
+from cascade.embedder import SIZE
 
 SHARE = [MinValueValidator(0.0), MaxValueValidator(1.0)]
 
@@ -139,6 +141,22 @@ class Chatbot(TenantRow):
     record_source_url = models.URLField(blank=True, help_text="Asked for fresh records at the start of a turn.")
     record_source_secret = models.BinaryField(null=True, blank=True)  # sealed; None without a source
     record_source_ttl = models.DurationField(default=timedelta(minutes=1))
+    wrong_hits = models.FloatField(
+        default=0.01,
+        validators=[MinValueValidator(0.0), MaxValueValidator(0.1)],
+        help_text="The share of remembered answers that may be wrong ones; 0: nothing is remembered.",
+    )
+    check_share = models.FloatField(
+        default=0.02,
+        validators=SHARE,
+        help_text="Of the questions that memory could answer, so many are answered afresh, to check it.",
+    )
+    remembered_for = models.DurationField(
+        default=timedelta(days=30), help_text="A remembered answer is forgotten after so long."
+    )
+    most_remembered = models.PositiveIntegerField(
+        default=20_000, help_text="Of more answers, those that save least are forgotten."
+    )
 
     def __str__(self) -> str:
         return self.name
@@ -290,7 +308,7 @@ class ModelCall(TenantRow):
 
     turn = models.ForeignKey(Turn, models.CASCADE, related_name="calls")
     number = models.PositiveSmallIntegerField(help_text="Order within the turn, from 1.")
-    tier = models.PositiveSmallIntegerField()
+    tier = models.SmallIntegerField(help_text="Of the strategy's, from 0; -1: memory, which is asked before them.")
     model = models.CharField(max_length=100)
     threshold = models.FloatField()
     outcome = models.CharField(max_length=10, default="asked")
@@ -319,6 +337,84 @@ class ModelCall(TenantRow):
 
     def __str__(self) -> str:
         return f"{self.model} {self.outcome}"
+
+
+class RememberedAnswer(TenantRow):
+    """An accepted answer that may be given again. `cascade.remembered` is the only writer.
+
+    To whom: to `customer` alone; else to those of `segment`; with neither, to everybody of the chatbot.
+    """
+
+    chatbot = models.ForeignKey(Chatbot, models.CASCADE, related_name="remembered")
+    customer = models.ForeignKey(
+        "accounts.Customer", models.CASCADE, null=True, blank=True, related_name="+", help_text="Empty: not personal."
+    )
+    segment = models.CharField(max_length=200, blank=True, help_text="Empty: whatever the segment.")
+    question = models.TextField(help_text="As it was asked; after what it leans on, where it leans on something.")
+    embedding = HalfVectorField(dimensions=SIZE)  # of `question`
+    answer = models.TextField()
+    answer_embedding = HalfVectorField(dimensions=SIZE)
+    turn = models.ForeignKey(Turn, models.CASCADE, related_name="remembered", help_text="In which it was given.")
+    model = models.CharField(max_length=100)
+    score = models.FloatField()
+    scorer_version = models.CharField(max_length=64, blank=True)
+    strategy = models.ForeignKey(CascadeStrategy, models.CASCADE, related_name="+")
+    general = models.FloatField(help_text="Log odds that the question is nobody's own.")
+    basis = models.CharField(max_length=64, help_text="Hash of the instructions, and of the records of `customer`.")
+    articles = models.JSONField(default=dict, help_text="Hashes of the articles that it used, by slug.")
+    knowledge = models.CharField(max_length=64, help_text="Hash of all the chatbot's articles, as they were.")
+    cost_micros = models.BigIntegerField(help_text="What it cost to be found: what giving it again saves.")
+    dearest_micros = models.BigIntegerField(help_text="What the strategy's dearest model would have cost.")
+    expires_at = models.DateTimeField()
+    pinned = models.BooleanField(default=False, help_text="Neither too old nor too seldom used to be kept.")
+    hits = models.PositiveIntegerField(default=0)
+    last_hit_at = models.DateTimeField(null=True)  # None: not given again yet
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(condition=Q(customer=None) | Q(segment=""), name="remembered_in_one_scope"),
+        ]
+        indexes = [
+            models.Index(fields=["tenant", "chatbot", "customer"], name="remembered_by_scope"),
+            HnswIndex(
+                fields=["embedding"],
+                name="remembered_by_meaning",
+                m=16,
+                ef_construction=100,
+                opclasses=["halfvec_cosine_ops"],
+                condition=Q(customer=None),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.question[:80]
+
+
+class MemoryUse(TenantRow):
+    """A question that a remembered answer could answer, and what came of it."""
+
+    class Outcome(models.TextChoices):
+        SERVED = "served"
+        REFUSED = "refused", "not good enough for this customer"
+        RIGHT = "right", "checked afresh: right"
+        WRONG = "wrong", "checked afresh, or voted down: wrong"
+        UNCLEAR = "unclear", "checked afresh: nothing to compare"
+
+    remembered = models.ForeignKey(
+        RememberedAnswer, models.SET_NULL, null=True, related_name="uses"
+    )  # None: forgotten since
+    turn = models.OneToOneField(Turn, models.CASCADE, related_name="memory_use")
+    outcome = models.CharField(max_length=8, choices=Outcome)
+    similarity = models.FloatField()
+    confidence = models.FloatField(help_text="That the stored answer fits, as the hit rule has it.")
+    saved_micros = models.BigIntegerField(default=0, help_text="What answering it afresh would have cost, about.")
+    dearest_micros = models.BigIntegerField(default=0)
+
+    class Meta:
+        indexes = [models.Index(fields=["tenant", "created_at"], name="memory_uses_by_time")]
+
+    def __str__(self) -> str:
+        return f"{self.outcome} {self.confidence:.3f}"
 
 
 class Feedback(TenantRow):

@@ -69,9 +69,11 @@ def charge(reported: Usage | None, prompt: Prompt, output_characters: int, tier:
     """What to charge for a call that the provider bills, and whether it is an estimate.
 
     The provider's own count where it can be believed. Where it is missing, negative, nothing for
-    something, or more than is possible, an estimate within the ceiling.
+    something, or more than is possible, an estimate within the ceiling. Nothing is believed where it costs nothing.
     """
     price = tier.model.price
+    if reported == Usage() and ceiling(prompt, tier) == Money(0):
+        return reported, Money(0), False
     if reported is not None and believable(reported, prompt, output_characters, tier):
         return reported, cost(reported, price), False
     return (*estimate(prompt.input_tokens, output_characters, price, tier.max_output_tokens), True)

@@ -17,6 +17,7 @@ import re
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
+from copy import copy
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -26,8 +27,10 @@ from cascade.breaker import Breaker
 from cascade.call import Call
 from cascade.early_verdicts import EarlyScorer, Watch
 from cascade.errors import AuthenticationFailed, Interrupted, Malformed, ProviderError, RateLimited, Timeout
+from cascade.memory.recall import Memory
 from cascade.policy import Accept, Ask, HandOver, Known, Reason
 from cascade.providers.protocol import Delta, Finished, Provider
+from cascade.providers.remembered import MEMORY, Remembered
 from cascade.values import Attempt, Context, Outcome, Prompt, Strategy, Tier
 
 JOURNAL_SECONDS = 0.5  # between two records of how much has been written
@@ -98,11 +101,13 @@ class Engine:
         providers: Mapping[str, Provider],
         scorer: Scorer,
         *,
+        memory: Memory | None = None,
         score_seconds: float = 2.0,
         breaker: Callable[[str], Breaker] = Breaker,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.providers, self.scorer, self.score_seconds, self.clock = providers, scorer, score_seconds, clock
+        self.memory = memory  # None: nothing is remembered
         self._new_breaker, self._breakers = breaker, dict[str, Breaker]()
 
     def ceiling(self, prompt: Prompt, strategy: Strategy) -> Money:
@@ -117,6 +122,12 @@ class Engine:
         `scorer`: who judges this turn; None: the engine's own.
         """
         return Run(self, context, prompt, strategy, recorder, scorer or self.scorer)
+
+    def remembering(self, answer: str) -> Engine:
+        """This engine for one turn, in which the provider `MEMORY` gives a remembered answer."""
+        other = copy(self)
+        other.providers = {**self.providers, MEMORY: Remembered(answer)}
+        return other
 
     def breaker_of(self, model: str) -> Breaker:
         if model not in self._breakers:

@@ -84,6 +84,7 @@ class Prompt:
     messages: tuple[PromptMessage, ...]
     input_tokens: int
     call_id: str = ""  # told to the provider, so that its log can be matched with the books; "": no call yet
+    stable: int = 0  # so many characters of the first message are the same whoever asks: a provider may keep them
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,8 @@ from cascade.embedder import MODEL
 from cascade.embedder.serving import Embedder
 from cascade.exploration import SCORE_SECONDS
 from cascade.local_models import ModelMissing, path_of
+from cascade.memory.judge import load
+from cascade.memory.recall import Memory
 from cascade.providers import ADAPTERS, Provider
 from cascade.runner import Engine
 from cascade.scorer.pool import Pool
@@ -40,7 +42,9 @@ def engine() -> Engine:
         "openai": ADAPTERS["openai"](settings.OPENAI_API_KEY, settings.OPENAI_BASE_URL or None),
         "anthropic": ADAPTERS["anthropic"](settings.ANTHROPIC_API_KEY, settings.ANTHROPIC_BASE_URL or None),
     }
-    return Engine(providers, scorer(), score_seconds=settings.SCORER_DEADLINE_SECONDS)
+    found = embedder()
+    memory = Memory(found, load()) if found else None
+    return Engine(providers, scorer(), memory=memory, score_seconds=settings.SCORER_DEADLINE_SECONDS)
 
 
 @cache

@@ -32,10 +32,11 @@ from cascade.material import Material
 from cascade.models import Turn
 from cascade.runner import Accepted, BrokenOff, Engine, Event, HandedOver, Released, Run, Scorer
 from cascade.scorer.pool import Pool
-from cascade.values import Attempt, Context, Tier
+from cascade.values import Attempt, Context, Strategy, Tier
 from chatbackend import journal, protocol
 from chatbackend.live import live
 from chatbackend.protocol import Frame, Send
+from chatbackend.remembering import Remembering
 from chatbackend.reporting import report
 
 DATABASE_GONE = (DatabaseError, InterfaceError)
@@ -76,6 +77,7 @@ class _Turn:
     message_id: UUID = field(default_factory=uuid7)
     built: Built | None = None  # None: nothing was put before a model
     run: Run | None = None  # None: no model was asked
+    remembering: Remembering | None = None  # None: memory has no part in this turn
     shown: str = ""  # of a reply that is shown while it is written
     asking: asyncio.Task[Event] | None = None
     stopped: bool = False
@@ -114,6 +116,8 @@ class _Turn:
         self._show(turn, await self._close(result))
         if result.state == Turn.State.REFUSED and result.reply is None:
             self._refuse(result.problem)
+        if self.remembering:
+            await self.remembering.close(result)
 
     # --- what is asked -----------------------------------------------------------------------
 
@@ -136,12 +140,21 @@ class _Turn:
         await _hold(turn, ceiling, material.spender)
         judge = _judge(self.engine.scorer, material)
         record = CallRecord(turn.tenant_id, turn.id, self.built.prompt.input_tokens, getattr(judge, "version", ""))
-        self.run = self.engine.run(self.built.context, self.built.prompt, material.strategy, _Recorder(record), judge)
+        engine, strategy = await self._with_memory(turn, material, self.built)
+        recorder = _Recorder(record, strategy.tiers.index(material.strategy.tiers[0]))
+        self.run = engine.run(self.built.context, self.built.prompt, strategy, recorder, judge)
         straight_through = material.strategy.tiers[-1].threshold <= 0
         try:
             return await self._follow(turn, self.run, straight_through)
         finally:
             await self.run.aclose()
+
+    async def _with_memory(self, turn: OpenTurn, material: Material, built: Built) -> tuple[Engine, Strategy]:
+        """Engine and strategy of the turn: with what memory has to offer, where the chatbot remembers."""
+        if self.engine.memory is None or material.remembering is None:
+            return self.engine, material.strategy
+        self.remembering = Remembering(self.engine.memory, turn, material, built)
+        return await self.remembering.offer(self.engine)
 
     async def _follow(self, turn: OpenTurn, run: Run, straight_through: bool) -> Event:
         """Until the last event; what may be shown before it (a chatbot without a floor) is stored and shown."""
@@ -295,12 +308,13 @@ class DiskFull(Exception):
 class _Recorder:
     """Puts attempts on record. Only `asked` may fail a turn; what a provider did is told once more at the end."""
 
-    def __init__(self, record: CallRecord) -> None:
-        self._record = record
+    def __init__(self, record: CallRecord, in_front: int) -> None:
+        """`in_front`: how many tiers stand before the strategy's own: memory's, or none."""
+        self._record, self._in_front = record, in_front
         self._gone = False  # the database was: waiting for it again at each step would hold the reply up
 
     async def asked(self, attempt_id: str, number: int, tier: int, tier_value: Tier) -> None:
-        await uninterrupted(in_db(self._record.asked)(attempt_id, number, tier, tier_value))
+        await uninterrupted(in_db(self._record.asked)(attempt_id, number, tier - self._in_front, tier_value))
 
     async def wrote(self, attempt_id: str, characters: int) -> None:
         await self._try(self._record.wrote, attempt_id, characters)

@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from accounts.models import Account, LedgerEntry, Tenant
 from accounts.templatetags.money import dollars
-from cascade.models import Conversation, ModelCall, Turn
+from cascade.models import Conversation, MemoryUse, ModelCall, Turn
 from cascade.values import Outcome
 
 DAYS = 7
@@ -57,7 +57,20 @@ def figures(tenant: Tenant) -> list[Figure]:
         Figure("Spent today", dollars(spent), f"{dollars(spent // answered)} a reply" if answered else "no reply yet"),
         Figure("Questions today", str(turns["all"]), f"{answered} answered"),
         Figure("Waiting for a person", str(waiting), "conversations handed over"),
+        remembered(tenant),
     ]
+
+
+def remembered(tenant: Tenant) -> Figure:
+    """What memory saved this month: what the answers that it gave again had cost, less what checking it cost."""
+    checked = (MemoryUse.Outcome.RIGHT, MemoryUse.Outcome.WRONG, MemoryUse.Outcome.UNCLEAR)
+    uses = MemoryUse.objects.filter(created_at__gte=tenant.midnight().replace(day=1))
+    saved = uses.aggregate(saved=Sum("saved_micros"), given=Count("id", Q(outcome=MemoryUse.Outcome.SERVED)))
+    checks = uses.filter(outcome__in=checked).aggregate(
+        cost=Sum("turn__calls__cost_micros"), count=Count("turn", distinct=True)
+    )
+    note = f"{saved['given']} answers given again; {checks['count']} checks cost {dollars(checks['cost'] or 0)}"
+    return Figure("Saved by memory this month", dollars((saved["saved"] or 0) - (checks["cost"] or 0)), note)
 
 
 def outcomes() -> list[TierOutcome]:

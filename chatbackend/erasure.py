@@ -13,7 +13,7 @@ import structlog
 
 from accounts import personal_data
 from accounts.tenancy import in_tenant
-from cascade import conversations
+from cascade import conversations, remembered
 from chatbackend.live import ask_to_cancel
 
 PATIENCE_SECONDS = 30.0
@@ -33,6 +33,7 @@ def erase(tenant_id: UUID, customer_id: UUID, patience: float = PATIENCE_SECONDS
     until = time.monotonic() + patience
     while True:
         with in_tenant(tenant_id):
+            remembered.erase(tenant_id, customer_id)
             answering = conversations.erase(customer_id)
             if not answering:
                 known = personal_data.erase(customer_id)

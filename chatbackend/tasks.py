@@ -16,7 +16,15 @@ from accounts import export_jobs, ledger, webhooks
 from accounts.rest import idempotency
 from accounts.tenancy import in_tenant, set_for_transaction
 from accounts.tenants import every_tenant
-from cascade import drift_watch, scorer_labels, scorer_training, scorer_versions, strategy_proposals, strategy_replays
+from cascade import (
+    drift_watch,
+    remembered,
+    scorer_labels,
+    scorer_training,
+    scorer_versions,
+    strategy_proposals,
+    strategy_replays,
+)
 from cascade.wiring import patient_engine
 from chatbackend import budget_mail, exploring, recovery
 from chatbackend.reporting import report
@@ -94,6 +102,13 @@ def forget_answers(timestamp: int) -> None:
     """Of the API, and what became of old deliveries."""
     for_every_tenant(idempotency.forget_old)
     for_every_tenant(webhooks.forget_old)
+
+
+@app.periodic(cron="23 * * * *")
+@app.task(queueing_lock="forget_old_answers", pass_context=False)
+def forget_old_answers(timestamp: int) -> None:
+    """Remembered ones: past their time, of a former strategy, or more than the chatbot keeps."""
+    for_every_tenant(remembered.forget_old)
 
 
 # --- tenants' own scorers: deferred by name from `manage.py train_scorer` and `manage.py scorer` ---

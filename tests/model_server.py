@@ -94,7 +94,9 @@ class Call:
 
     @property
     def prompt_characters(self) -> int:
-        parts = [self.body.get("system", ""), *(message["content"] for message in self.body["messages"])]
+        system = self.body.get("system", "")
+        blocks = [system] if isinstance(system, str) else [block["text"] for block in system]
+        parts = [*blocks, *(message["content"] for message in self.body["messages"])]
         return sum(len(str(part)) for part in parts)
 
 

@@ -15,11 +15,19 @@ from pathlib import Path
 from cascade.embedder import SIZE
 from cascade.kept_process import MOST_WAITING, NUMBER_BYTES, KeptProcess
 
-REPLY_BYTES = NUMBER_BYTES + 4 * SIZE
+REPLY_BYTES = NUMBER_BYTES + 4 * 2 * SIZE
 LONGEST_TEXT = 20_000  # characters; of a longer text the beginning counts, as the model reads no more anyway
 BULK_SECONDS = 60.0  # for one text of many, on a machine that does other things too
 
-Vector = Sequence[float]  # SIZE figures of 4 bytes, of length 1
+Vector = Sequence[float]  # SIZE figures
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What a text means, and how it says so."""
+
+    meaning: Vector  # of length 1: the cosine of two is their product
+    wording: Vector
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,17 +44,22 @@ class Embedder(KeptProcess):
         super().__init__("embedder", "cascade.embedder.worker", str(folder.resolve()), REPLY_BYTES)
 
     async def embed(self, text: str, *, deadline_seconds: float = 1.0) -> Vector | None:
-        """The vector of one text; None: not in time. Texts asked for at once are computed together."""
+        """What one text means, a vector of length 1; None: not in time. Texts asked at once are computed together."""
+        reading = await self.read(text, deadline_seconds=deadline_seconds)
+        return reading.meaning if reading else None
+
+    async def read(self, text: str, *, deadline_seconds: float = 1.0) -> Reading | None:
+        """Its meaning and its wording; None: not in time."""
         short = text[:LONGEST_TEXT].encode("utf-8", "replace").decode()
         reply = await self.ask(lambda number, until: Question(number, short, until), deadline_seconds)
         if reply is None:
             return None
-        vector = array("f", reply[NUMBER_BYTES:])
-        if math.isnan(vector[0]):
+        figures = array("f", reply[NUMBER_BYTES:])
+        if math.isnan(figures[0]):
             self._mishap("not_a_number")
             return None
         self.counts["embedded"] += 1
-        return vector
+        return Reading(figures[:SIZE], figures[SIZE:])
 
     async def embed_many(self, texts: Sequence[str]) -> list[Vector | None]:
         """A vector for each text, None where there is none: for background work, leaving room for others."""

@@ -14,7 +14,7 @@ from cascade.embedder.encoder import AT_ONCE, Encoder
 from cascade.embedder.serving import REPLY_BYTES, Question
 from cascade.kept_worker import Pipes
 
-NONE = np.full(SIZE, np.nan, np.float32).tobytes()
+NONE = np.full(2 * SIZE, np.nan, np.float32).tobytes()
 
 
 def main() -> None:

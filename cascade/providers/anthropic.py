@@ -81,10 +81,16 @@ class AnthropicProvider:
 
 
 def _to_wire(prompt: Prompt) -> dict[str, Any]:
-    """System messages have a place of their own there."""
+    """System messages have a place of their own there; what is the same whoever asks is marked to be kept."""
     system = "\n\n".join(m.content for m in prompt.messages if m.role == "system")
     others = [{"role": m.role, "content": m.content} for m in prompt.messages if m.role != "system"]
-    return {"messages": others} | ({"system": system} if system else {})
+    told = _blocks(system, prompt.stable) if prompt.stable else system
+    return {"messages": others} | ({"system": told} if system else {})
+
+
+def _blocks(system: str, stable: int) -> list[dict[str, Any]]:
+    kept = {"type": "text", "text": system[:stable], "cache_control": {"type": "ephemeral"}}
+    return [kept, {"type": "text", "text": system[stable:]}] if system[stable:].strip() else [kept]
 
 
 def _update(counts: dict[str, Any], wire: Any) -> None:

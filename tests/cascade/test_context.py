@@ -449,3 +449,15 @@ def test_a_summary_keeps_what_was_asked_and_every_figure():
         "Customer: hello\nCustomer: My lamp broke. I paid 35 dollars! Order A-77."
     )
     assert roll("Customer: hello", [said], 30) == "Customer: My lamp broke. I paid 35 dollars! Order A-77."
+
+
+def test_what_is_the_same_whoever_asks_comes_first_so_that_providers_can_keep_it():
+    articles = tuple(Passage(f"a{i}", f"Title {i}", f"Rule {i}.") for i in range(3))
+    one = build_for(ask("Where is my order?", order("A-1", status="shipped"), passages=articles)).prompt
+    ben = Customer("ben", True, "en", {"name": "Ben"})
+    other = build_for(
+        Context(customer=ben, question="And mine?", now=NOW + timedelta(days=3), passages=articles)
+    ).prompt
+    assert one.stable == other.stable > 500
+    assert one.messages[0].content[: one.stable] == other.messages[0].content[: one.stable]
+    assert "Rule 2." in one.messages[0].content[: one.stable]

@@ -9,7 +9,7 @@ from email.utils import format_datetime
 import pytest
 
 from cascade import errors
-from cascade.providers import ADAPTERS, Delta, Finished
+from cascade.providers import ADAPTERS, AnthropicProvider, Delta, Finished
 from cascade.values import FinishReason, Prompt, PromptMessage, Usage
 from tests.cascade.strategies import PROMPT, model
 from tests.model_server import Fault, ModelServer, Reply, Tokens
@@ -60,6 +60,17 @@ async def test_an_answer_streams_in_and_ends_with_its_usage(provider, server):
     assert text_of(pieces) == ANSWER
     assert len(pieces) > 5
     assert pieces[-1] == Finished(FinishReason.STOP, Usage(40, 21, 30, 5, 9))
+
+
+async def test_anthropic_is_told_which_part_of_the_prompt_to_keep(server):
+    server.script("m", Reply("Yes."))
+    told = Prompt((PromptMessage("system", "For all.\n\nFor one."), PromptMessage("user", "Hi")), 40, stable=8)
+    provider = AnthropicProvider(KEY, server.base_url)
+    await ask(provider, prompt=told)
+    await provider.aclose()
+    kept, own = server.calls[-1].body["system"]
+    assert kept == {"type": "text", "text": "For all.", "cache_control": {"type": "ephemeral"}}
+    assert own == {"type": "text", "text": "\n\nFor one."}
 
 
 async def test_the_wire_carries_prompt_limit_and_key(provider, server):

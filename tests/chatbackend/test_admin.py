@@ -13,6 +13,8 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
+from django.utils import timezone
+from pgvector import HalfVector
 from uuid_utils.compat import uuid7
 
 from accounts import export_jobs, ledger, webhooks
@@ -23,6 +25,7 @@ from accounts.money import Money
 from accounts.staff_pages import TenantAdmin
 from accounts.tariffs import set_tariff
 from accounts.tenancy import in_tenant
+from cascade.embedder import SIZE
 from cascade.models import (
     Article,
     CascadeStrategy,
@@ -36,6 +39,7 @@ from cascade.models import (
     ModelCall,
     Price,
     Proposal,
+    RememberedAnswer,
     ScorerCalibration,
     ScorerVersion,
     ShadowScore,
@@ -47,7 +51,11 @@ from tests.cast import Shop, open_shop
 
 pytestmark = pytest.mark.usefixtures("database")
 OPERATORS = (LanguageModel, Price)  # the same for every tenant
-UNEXPLORED = {"explored_share": "0", "explored_micros_a_day": "0", "explored_models": "", "reference_model": ""}
+UNCHANGED = {  # what a form says of how a chatbot explores and remembers
+    **{"explored_share": "0", "explored_micros_a_day": "0", "explored_models": "", "reference_model": ""},
+    **{"wrong_hits": "0.01", "check_share": "0.02", "remembered_for": "30 00:00:00", "most_remembered": "20000"},
+}
+UNIT = HalfVector([1.0] + [0.0] * (SIZE - 1))
 MARK = "Heliotrope"  # stands in everything of Alice's that has a text
 
 
@@ -99,6 +107,11 @@ def converse(shop: Shop, customer: str) -> Conversation:
         week = {"chatbot": bot, "measure": "cost", "week": "2026-11-16", "out_of_band": False}
         DriftReading.objects.get_or_create(**tenant, **week, defaults=measured)
         Proposal.objects.create(**tenant, chatbot=bot, state="refused", refusal=MARK, asked_by=MARK)
+        RememberedAnswer.objects.create(
+            **tenant, chatbot=bot, turn=turn, strategy=bot.live_strategy, question=f"{MARK}?", answer=MARK,
+            embedding=UNIT, answer_embedding=UNIT, model="small", score=0.9, general=3.0, basis="", knowledge="",
+            cost_micros=17, dearest_micros=34, expires_at=timezone.now(),
+        )  # fmt: skip
         StrategyChange.objects.create(**tenant, chatbot=bot, kind="promoted", after=bot.live_strategy, by=MARK)
         ScorerCalibration.objects.get_or_create(**tenant, weights_version=MARK, expected_bad=0.2, expected_worth=10)
     return talk
@@ -220,7 +233,7 @@ def test_the_owner_edits_a_chatbot_and_an_article_of_their_own_tenant(shop, alic
         bot = Chatbot.objects.get()
     form = {
         "name": "Renamed", "instructions": "x", "tone": "", "hand_over_text": "y", "floor": "0.4",
-        "stale_after": "1 00:00:00", "record_source_url": "", "record_source_ttl": "00:01:00", **UNEXPLORED,
+        "stale_after": "1 00:00:00", "record_source_url": "", "record_source_ttl": "00:01:00", **UNCHANGED,
     }  # fmt: skip
     answer = alice.post(reverse("admin:cascade_chatbot_change", args=[bot.id]), form)
     assert answer.status_code == 302, answer.content.decode()
@@ -235,7 +248,7 @@ def test_a_new_record_source_gets_a_secret_that_is_shown_once(shop, alice):
     with in_tenant(shop.tenant_id):
         bot = Chatbot.objects.get()
     form = {
-        "name": "x", "instructions": "x", "tone": "", "hand_over_text": "y", "floor": "0.4", **UNEXPLORED,
+        "name": "x", "instructions": "x", "tone": "", "hand_over_text": "y", "floor": "0.4", **UNCHANGED,
         "stale_after": "1 00:00:00", "record_source_url": "https://a.example/records", "record_source_ttl": "00:01:00",
     }  # fmt: skip
     url = reverse("admin:cascade_chatbot_change", args=[bot.id])
@@ -291,7 +304,7 @@ def test_a_new_tenant_sets_up_its_chatbot(shop, alice):
     form = {
         "name": "Second", "widget": str(widget.id), "instructions": "x", "tone": "", "hand_over_text": "y",
         "floor": "0.4", "stale_after": "1 00:00:00", "record_source_url": "", "record_source_ttl": "00:01:00",
-        **UNEXPLORED,
+        **UNCHANGED,
     }  # fmt: skip
     assert alice.post(list_url(Chatbot) + "add/", form).status_code == 302
     with in_tenant(shop.tenant_id):
