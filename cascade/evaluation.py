@@ -26,7 +26,7 @@ from cascade.learning.records import Records
 from cascade.learning.search import Goal, best_choice
 from cascade.learning.table import LEAST_QUESTIONS, Numbers, undominated
 
-AIM = 0.005  # quality above the best single model's on unseen training questions: the cheapest of many plans was lucky
+AIM = -0.002  # quality beyond the best single model's that the product's method has where it set no thresholds
 ENOUGH_MEAN, ENOUGH_LOW = -0.005, -0.02  # of the difference in quality: then a saving counts
 METHODS = (
     "best_single", "cheapest_adequate", "cascade", "cascade_routing", "agreement", "frugalgpt", "router", "oracle",
@@ -109,12 +109,13 @@ class Study:
         self.fitted["product"] = self._product()
 
     def _product(self) -> Fitted:
-        """The cheapest that keeps the best single model's quality where others set its thresholds, or that model."""
-        self.joint = joint = JointCascade(self.scorer, self.lesson)
-        found = joint.best(AIM)
-        if found is None or found[2].mean() >= self.lesson.cost_micros[:, self.lesson.best].mean():
-            return self.fitted["best_single"]
-        return joint.fitted(found[0])
+        """The cheaper of a router and the best plan of a joint cascade, where either keeps the quality."""
+        self.joint = JointCascade(self.scorer, self.lesson)
+        router = peers.router(self.lesson, AIM)
+        found = self.joint.best(AIM)
+        if found is None or found[2].mean() >= self.lesson.means(router.play(self.lesson.known))[1]:
+            return router
+        return self.joint.fitted(found[0])
 
 
 def measure(study: Study, data: Records, read: Any) -> Evaluation:

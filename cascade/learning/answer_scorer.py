@@ -228,9 +228,9 @@ def _boosted(settings: dict[str, Any], rows: Numbers, y: Numbers, rounds: int) -
 
 
 def _kernel(a: Numbers, b: Numbers) -> Numbers:
-    return np.asarray(np.exp(2 * (a @ b.T - 1)))
+    return np.asarray(np.exp(4 * (a @ b.T - 1)))
 
 
-def _kernel_ridge(vectors: Numbers, labels: Numbers, ridge: float = 10.0) -> Numbers:
+def _kernel_ridge(vectors: Numbers, labels: Numbers, ridge: float = 30.0) -> Numbers:
     """(questions, models) dual weights; Saunders et al., 1998."""
     return np.asarray(np.linalg.solve(_kernel(vectors, vectors) + ridge * np.eye(len(vectors)), labels))

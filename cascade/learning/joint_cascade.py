@@ -23,8 +23,8 @@ from cascade.learning.table import EvaluationTable, Numbers
 
 CHEAP, MOST_CHEAP = 0.65, 6  # what may come before the last: of the best single model's cost; so many
 WORSE = 0.08  # the last model's quality may be below the best single one's by so much: the answers before it help
-LOOKED_INTO = 8  # plans
-MARGINS = (0.0, 0.004, 0.008, 0.014, 0.022)  # quality asked for above the best single model's
+LOOKED_INTO = 16  # chains of either kind
+MARGINS = tuple(place / 1000 for place in range(-4, 21, 2))  # quality asked for beyond the best single model's
 
 
 class By(StrEnum):
@@ -70,15 +70,16 @@ class JointCascade:
     def _tried(self) -> Iterator[tuple[Plan, Numbers, Numbers]]:
         """The plans that look best at first sight, each with what it does to questions that did not set thresholds."""
         goal = Goal(quality=self.lesson.wanted)
-        looks = []
-        for members, by in itertools.product(self.chains, By):
-            table = self._table(members, by, self.joint, self.gains, self.lesson.quality, self.lesson.cost_micros)
-            if choice := best_thresholds(Stops(table, table.models, goal), goal, COARSE[len(members)]):
-                looks.append((choice.cost_micros, members, by, table))
-        for _, members, by, table in sorted(looks, key=lambda look: look[:3])[:LOOKED_INTO]:
-            for margin in MARGINS:
-                if unseen := self._unseen(table, margin):
-                    yield Plan(members, by, margin), *unseen
+        for by in By:
+            looks = []
+            for members in self.chains:
+                table = self._table(members, by, self.joint, self.gains, self.lesson.quality, self.lesson.cost_micros)
+                if choice := best_thresholds(Stops(table, table.models, goal), goal, COARSE[len(members)]):
+                    looks.append((choice.cost_micros, members, table))
+            for _, members, table in sorted(looks, key=lambda look: look[:2])[:LOOKED_INTO]:
+                for margin in MARGINS:
+                    if unseen := self._unseen(table, margin):
+                        yield Plan(members, by, margin), *unseen
 
     def _unseen(self, table: EvaluationTable, margin: float) -> tuple[Numbers, Numbers] | None:
         """(questions,) quality and cost, each half by the other's thresholds; None: a half cannot reach the margin."""

@@ -101,8 +101,8 @@ class Stops:
     def _means(self, passed: list[npt.NDArray[np.int_]], sizes: list[int]) -> Numbers:
         """`passed`: how many of its tier's thresholds each question passes. Returns (3, *sizes)."""
         last = self.values[:, -1]
-        means = np.empty((3, *sizes))
-        for kind in range(3):
+        means = np.zeros((3, *sizes))
+        for kind in range(3 if self.values[2].any() else 2):  # nobody is late where there is no bound
             total = np.full((1,) * len(sizes), last[kind].sum())
             for tier in range(len(sizes)):
                 worth = self.values[kind, tier] - last[kind]
@@ -203,10 +203,15 @@ def best_choice(table: EvaluationTable, models: Sequence[str], goal: Goal, most_
     """The best chain of these models, cheapest first, and its thresholds; None: no chain meets the goal."""
     found: list[Choice] = []
     coarse: list[Choice] = []
+    cost = dict(zip(table.models, table.mean_cost_micros, strict=True))
+    most = np.inf if goal.budget_micros is None else goal.budget_micros
     for chain in chains(models, most_tiers):
+        if cost[chain[0]] > most * (1 + SLACK):  # its first model alone costs more
+            continue
         choice = best_thresholds(Stops(table, chain, goal), goal, GRID if len(chain) > 3 else None)
         if choice:
             (coarse if len(chain) > 3 else found).append(choice)
+            most = most if goal.budget_micros is not None else min(most, choice.cost_micros)
     for choice in sorted(coarse, key=goal.rank)[:REFINED]:
         found.append(refined(Stops(table, choice.chain, goal), goal, choice))
     return min(found, key=goal.rank) if found else None
