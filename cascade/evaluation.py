@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from cascade.learning import intervals, peers
-from cascade.learning.answer_scorer import AnswerScorer, Known, Reader
+from cascade.learning.answer_scorer import AnswerScorer, Reader
 from cascade.learning.intervals import Estimate
 from cascade.learning.joint_cascade import JointCascade
 from cascade.learning.peers import Fitted, Lesson, Played
@@ -195,4 +195,4 @@ def _points(of: Estimate) -> str:
     return f"{of.low * 100:+.2f} to {of.high * 100:+.2f}"
 
 
-__all__ = ["METHODS", "Evaluation", "Known", "Measured", "Study", "evaluate", "measure"]
+__all__ = ["METHODS", "Evaluation", "Measured", "Study", "evaluate", "measure"]

@@ -48,10 +48,16 @@ class JointCascade:
         self.scorer, self.lesson = scorer, lesson
         self.beginnings, self.lasts = _members(lesson)
         self.chains = [(*s, last) for s in self.beginnings for last in self.lasts if last > s[-1]]
-        scorer.learn_joint([*self.beginnings, *self.chains])
-        self.joint = {members: scorer.joint(members) for members in (*self.beginnings, *self.chains)}
+        self.joint: dict[Set, Numbers] = {}
         self.gain_trees: dict[int, list[Any]] = {}
         self.gains: dict[tuple[Set, int], Numbers] = {}
+        if self.chains:
+            self._learn()
+
+    def _learn(self) -> None:
+        scorer = self.scorer
+        scorer.learn_joint([*self.beginnings, *self.chains])
+        self.joint = {members: scorer.joint(members) for members in (*self.beginnings, *self.chains)}
         for last in self.lasts:
             before = [members for members in self.beginnings if members[-1] < last]
             if before:

@@ -160,6 +160,8 @@ def chain(models: Sequence[int], thresholds: Sequence[float], names: Sequence[st
 
 def frugalgpt(lesson: Lesson, budgets: int = 10) -> Fitted:
     """The cheapest that reaches the best single model's quality, of those its procedure finds at several budgets."""
+    if len(lesson.models) < 2:
+        return single(lesson, lesson.best)
     top = float(lesson.cost_micros[:, lesson.best].mean())
     grids = _grids(lesson)
     found = [_within(lesson, grids, float(budget)) for budget in np.linspace(top / budgets, top, budgets)]

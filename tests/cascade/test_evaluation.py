@@ -86,6 +86,17 @@ def test_the_scorer_is_paid_for(found):
         assert round(product.cost_micros % 5, 6) != 0  # recorded costs are whole fives; scoring is not
 
 
+@pytest.mark.parametrize("count", [1, 2])
+def test_it_runs_with_as_few_models_as_there_are(files, count):
+    train, data = (fewer(read(file), count) for file in files)
+    assert evaluate(train, data).of("best_single").chosen == MODELS[count - 1][0]
+
+
+def fewer(records, count):
+    kept = {"models": records.models[:count], "answers": tuple(row[:count] for row in records.answers)}
+    return replace(records, quality=records.quality[:, :count], cost_micros=records.cost_micros[:, :count], **kept)
+
+
 def test_the_same_files_give_the_same_result(files, found):
     assert evaluate(*map(read, files)) == found
 

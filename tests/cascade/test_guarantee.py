@@ -32,6 +32,7 @@ def test_over_two_hundred_splits_it_is_broken_no_more_often_than_stated():
     assert broken > 0  # it accepts as much as it may
 
 
+@pytest.mark.filterwarnings("ignore:Fixed sequence testing")
 def test_an_independent_implementation_finds_the_same_threshold():
     table = ladder(800, noise=0.5)
     score, right = table.score[:, 1], table.quality[:, 1].astype(int)
