@@ -39,6 +39,7 @@ SIDEBAR = {
         "proposal": "lightbulb",
         "shadowtrial": "theater_comedy",
         "strategychange": "history",
+        "driftreading": "trending_down",
     },
     "Scorer": {"scorerversion": "balance", "shadowscore": "contrast", "scorercalibration": "tune"},
     "Records": {"languagemodel": "dns", "message": "sms", "event": "stream", "apikey": "key", "tenant": "store"},

@@ -175,6 +175,12 @@ def test_every_row_of_the_tenant_can_be_read_by_its_owner(shop, alice):
         assert alice.get(rows[0]).status_code == 200, model
 
 
+def test_what_a_lead_works_with_stands_in_the_sidebar(shop, alice):
+    page = alice.get(reverse("admin:index")).content.decode()
+    for name in ("cascadestrategy", "proposal", "shadowtrial", "strategychange", "driftreading"):
+        assert f'href="{reverse(f"admin:cascade_{name}_changelist")}"' in page, name
+
+
 def test_nothing_of_another_tenant_is_found_anywhere(shop, charlie):
     part = MARK[1:-1]  # what is searched for stands on the page again, what is found would be whole
     pages = [reverse("admin:index"), reverse("admin:money"), f"{reverse('admin:search')}?s={part}"]
