@@ -28,8 +28,10 @@ lint: $(TESTS_INSTALLED)  ## style and types
 	$(BIN)/ruff format --check .
 	@$(WITHOUT_DATABASE) $(BIN)/mypy
 
-bench: $(INSTALLED)  ## how long the product makes a first reply wait
+bench: $(TESTS_INSTALLED)  ## how long a first reply and a page of the API take; every operation under schemathesis
 	$(BIN)/python -m bench.first_reply
+	$(BIN)/python -m bench.api
+	$(BIN)/python -m bench.openapi --max-examples 15
 
 chromium: $(TESTS_INSTALLED)  ## a browser for the tests: the system's, else Playwright's, else the distribution's
 	@command -v chromium >/dev/null || command -v google-chrome >/dev/null \

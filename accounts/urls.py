@@ -8,7 +8,6 @@ from accounts.rest.views import Router
 router = Router()
 router.register("members", views.Members, "member")
 router.register("api-keys", views.ApiKeys, "api-key")
-router.register("customers", views.Customers, "customer")
 router.register("customers/<uuid:customer_pk>/records", views.Records, "record")
 router.register("budgets", views.Budgets, "budget")
 router.register("ledger", views.Ledger, "ledger-entry")

@@ -165,7 +165,7 @@ class Conversations(Listed, Shown, Resource):
     }
 
     def filter_queryset(self, queryset: QuerySet) -> QuerySet:
-        told = lists.chosen(self.request, self.filters, {"cursor", "limit", "ordering"})
+        told = lists.chosen(self.request, self.filters, lists.OF_PAGES)
         if (wanted := told.pop("search", None)) is not None:
             newest = models.Message.objects.order_by("-id")[:SEARCHED]
             said = models.Message.objects.filter(pk__in=newest.values("pk"), text__icontains=wanted)
@@ -173,11 +173,11 @@ class Conversations(Listed, Shown, Resource):
         return queryset.filter(**told)
 
     @extend_schema(responses=serializers.Message(many=True), filters=False)
-    @action(detail=True, methods=["get"])
+    @action(detail=True, methods=["get"], filters={}, orderings=("seq", "-seq"))
     def messages(self, request: Any, pk: Any) -> Response:
         """In the order in which they were said."""
+        lists.chosen(request, self.filters, lists.OF_PAGES)
         told = self.get_object().messages.select_related("feedback")
-        self.orderings = ("seq", "-seq")
         page = self.paginate_queryset(told)
         return self.get_paginated_response(serializers.Message(page, many=True).data)
 

@@ -2,7 +2,7 @@
 
 from django.conf import settings
 from django.contrib import admin
-from django.urls import include, path
+from django.urls import include, path, re_path
 from django.views.decorators.csrf import csrf_exempt
 from drf_spectacular.views import SpectacularJSONAPIView
 
@@ -11,13 +11,13 @@ from cascade import wiring
 from chatbackend import openai_api, views
 from chatbackend.demo import views as demo
 
-API = ("accounts.urls", "cascade.urls", "chatbackend.books_api")
+API = ("accounts.urls", "cascade.urls", "chatbackend.rest_api")
 
 urlpatterns = [
     path("admin/", admin.site.urls),
     path("api/v1/", include([path("", include(part)) for part in API])),
     path("api/v1/openapi.json", SpectacularJSONAPIView.as_view(authentication_classes=[]), name="openapi"),
-    path("api/v1/<path:rest>", csrf_exempt(nowhere)),
+    re_path(r"^api/v1/(?s:.*)$", csrf_exempt(nowhere)),
     path("v1/", include(openai_api.patterns(wiring.engine))),
     path("healthz", views.health, name="health"),
 ]

@@ -161,9 +161,6 @@ class Ref(Id):
     def to_representation(self, value: Any) -> str:
         return str(getattr(value, "pk", value))
 
-    def use_pk_only_optimization(self) -> bool:
-        return True
-
 
 class Shape(serializers.Serializer):
     """What is sent or told that is no row. A field that is not known is refused, so that a typing error is noticed."""

@@ -44,16 +44,16 @@ def once(request: Any, caller: ApiUser, work: Callable[[], Response]) -> Respons
         if cursor.fetchone() != (True,):
             raise Problem("request_in_progress", headers={"Retry-After": "1"})
     own = KeptAnswer.objects.filter(caller=caller.name, key=key)
-    print_ = fingerprint(request)
+    sent = fingerprint(request)
     if kept := own.filter(created_at__gt=timezone.now() - KEPT).first():
-        return _again(kept, print_)
+        return _again(kept, sent)
     response = work()
     own.delete()  # one that is too old
     KeptAnswer.objects.create(
         tenant_id=caller.tenant_id,
         caller=caller.name,
         key=key,
-        fingerprint=print_,
+        fingerprint=sent,
         status=response.status_code,
         headers={name: response[name] for name in HEADERS if name in response},
         sealed=seal(rendered(response)),

@@ -20,6 +20,7 @@ from accounts.rest.fields import Text, Whole, text_in_query
 from accounts.rest.problems import Problem
 
 USUAL, MOST = 50, 100  # rows of a page
+OF_PAGES = {"cursor", "limit", "ordering"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,7 @@ class Filters:
     """DRF's filter backend over a resource's `filters`."""
 
     def filter_queryset(self, request: Any, queryset: QuerySet, view: Any) -> QuerySet:
-        return queryset.filter(**chosen(request, view.filters, {"cursor", "limit", "ordering"}))
+        return queryset.filter(**chosen(request, view.filters, OF_PAGES))
 
     def get_schema_operation_parameters(self, view: Any) -> list[dict[str, Any]]:
         return []  # told by accounts.rest.schema

@@ -76,7 +76,7 @@ def body(code: str, detail: str = "", errors: list[dict[str, str]] | None = None
     }
 
 
-def nowhere(request: Any, rest: str = "") -> JsonResponse:
+def nowhere(request: Any) -> JsonResponse:
     """An address of the API that does not exist."""
     return JsonResponse(body("not_found"), status=404, content_type=CONTENT_TYPE)
 

@@ -60,7 +60,8 @@ class Resource(GenericViewSet):
             self.caller = self._caller(request)
             self._count()
             with in_tenant(self.caller.tenant_id):
-                audit.by(self.caller.name, request.META.get("REMOTE_ADDR", ""), self.request_id)
+                if request.method not in SAFE:
+                    audit.by(self.caller.name, request.META.get("REMOTE_ADDR", ""), self.request_id)
                 response = self._answer(request, *args, **kwargs)
         except Exception as error:
             response = self.handle_exception(error)

@@ -337,6 +337,19 @@ def test_only_owners_make_owners_and_one_always_stays(shop, program):
     assert send(owner, "PATCH", f"/members/{own.id}", {"role": "support"}).json()["code"] == "conflict"
 
 
+def test_a_customer_is_told_what_is_known_of_them_and_forgotten(shop, program):
+    talk = converse(shop, "c1")
+    path = f"/customers/{talk.customer_id}"
+    told = program.get(f"{path}/personal-data").json()
+    assert told["customer"]["external_id"] == "c1"
+    assert "Heliotrope?" in json.dumps(told)
+    assert program.delete(path).status_code == 204
+    assert program.get(path).status_code == 404
+    with in_tenant(shop.tenant_id):
+        assert not Message.objects.exists()
+    assert ledger.check(shop.tenant_id) == []
+
+
 def test_staff_answer_a_customer_and_hand_on(shop, program):
     talk = converse(shop, "c1")
     with in_tenant(shop.tenant_id):

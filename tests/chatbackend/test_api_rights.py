@@ -44,7 +44,11 @@ TABLE: dict[str, tuple[type | None, dict[str, tuple[set[str], str]]]] = {
     "api-keys/<pk>/revoke": (accounts.ApiKey, {"POST": (LEAD, "keys:write")}),
     "customers": (None, {"GET": (ALL, "customers:read"), "POST": (LEAD, "customers:write")}),
     "customers/bulk": (None, {"POST": (LEAD, "customers:write")}),
-    "customers/<pk>": (accounts.Customer, {"GET": (ALL, "customers:read"), "PATCH": (LEAD, "customers:write")}),
+    "customers/<pk>": (
+        accounts.Customer,
+        {"GET": (ALL, "customers:read"), "PATCH": (LEAD, "customers:write"), "DELETE": (LEAD, "customers:write")},
+    ),
+    "customers/<pk>/personal-data": (accounts.Customer, {"GET": (ALL, "customers:read")}),
     "customers/<customer_pk>/records": (
         accounts.Customer,
         {"GET": (ALL, "customers:read"), "POST": (LEAD, "customers:write")},

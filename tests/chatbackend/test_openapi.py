@@ -57,6 +57,10 @@ async def schemathesis(address: str, secret: str, *more: str) -> tuple[int, str]
     command = [
         *(sys.executable, "-m", "schemathesis.cli", "run", f"{address}/api/v1/openapi.json", "--no-color"),
         *("--header", f"Authorization: Bearer {secret}", "--checks", "all", "--continue-on-failure", *more),
+        *(
+            "--generation-allow-x00",
+            "false",
+        ),  # inside objects of the sender's own making, 3.0 cannot say so; refused all the same
     ]
     running = await asyncio.create_subprocess_exec(
         *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT, cwd=VAR

@@ -1,6 +1,6 @@
 """Schemathesis against a live server with a tenant that has something of everything.
 
-python -m tests.chatbackend.api_server [schemathesis options]
+python -m bench.openapi [schemathesis options]
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The part of the REST API that needs more than one storey: closing a month with its page, downloading an export."""
+"""The part of the REST API that needs more than one storey: forgetting a customer, closing a month, exports."""
 
 from __future__ import annotations
 
@@ -14,10 +14,31 @@ from rest_framework.response import Response
 
 from accounts import export_jobs, models, serializers, statements, views
 from accounts.exports import Selection
+from accounts.rest.fields import ANYTHING
 from accounts.rest.lists import Filter
 from accounts.rest.problems import Problem
 from accounts.rest.views import Listed, Resource, Router, Shown
-from chatbackend import downloads, statement_page
+from chatbackend import downloads, erasure, personal_data, statement_page
+
+
+class Customers(views.Customers):
+    """The tenant's own customers, by its own ids of them."""
+
+    @extend_schema(responses={(200, "application/json"): ANYTHING})
+    @action(detail=True, methods=["get"], url_path="personal-data")
+    def personal_data(self, request: Any, pk: Any) -> Response:
+        """Everything that is known of the customer and was said with them, for whoever has a right to know."""
+        customer = self.get_object()
+        return Response(personal_data.tell(self.caller.tenant_id, customer.id))
+
+    def destroy(self, request: Any, pk: Any) -> Response:
+        """Forget the customer, with everything they said; the books stay, and lead to nobody any more."""
+        customer = self.get_object()
+        try:
+            erasure.erase(self.caller.tenant_id, customer.id, patience=0)
+        except erasure.StillAnswering as refused:
+            raise Problem("conflict", str(refused)) from None
+        return Response(status=204)
 
 
 class Statements(views.Statements):
@@ -71,6 +92,7 @@ class Exports(Listed, Shown, Resource):
 
 
 router = Router()
+router.register("customers", Customers, "customer")
 router.register("exports", Exports, "export")
 urlpatterns = [
     path("statements", Statements.as_view({"get": "list", "post": "create"}), name="statements"),
