@@ -25,6 +25,7 @@ from accounts.tenancy import in_tenant
 from cascade.learning import drift
 from cascade.material import segment_of
 from cascade.models import Chatbot, DriftReading, Message, ModelCall
+from cascade.providers.remembered import MEMORY
 from cascade.values import Outcome
 
 WEEKS = 4  # before the one that is judged
@@ -138,7 +139,7 @@ def _turns(chatbot: Chatbot, week: date, zone: ZoneInfo) -> list[_Turn]:
     since, until = (_midnight(day, zone) for day in (week - timedelta(weeks=WEEKS), week + timedelta(days=7)))
     calls = ModelCall.objects.filter(turn__created_at__gte=since, turn__created_at__lt=until)
     calls = calls.filter(turn__conversation__chatbot=chatbot, turn__state__in=("answered", "handed_over"))
-    calls = calls.exclude(outcome=Outcome.EXPLORED).order_by("-turn__created_at", "number")
+    calls = calls.exclude(outcome=Outcome.EXPLORED).exclude(model=MEMORY).order_by("-turn__created_at", "number")
     rows = list(calls.values_list(*COLUMNS)[:MOST_CALLS])
     labelled = _labelled(chatbot, since, until)
     by_turn: dict[UUID, list[tuple]] = {}

@@ -20,7 +20,7 @@ from uuid import UUID
 
 import structlog
 from django.conf import settings
-from django.db.models import Sum
+from django.db.models import Exists, OuterRef, Sum
 from django.utils import timezone
 
 from accounts import ledger
@@ -31,6 +31,7 @@ from accounts.tenancy import in_db, in_tenant
 from cascade import context, conversations, material, scorer_tuning
 from cascade.conversations import CallRecord
 from cascade.models import Chatbot, Exploration, LanguageModel, ModelCall, ShadowTrial, Turn
+from cascade.providers.remembered import MEMORY
 from cascade.runner import Engine, Scorer
 from cascade.scorer.pool import Pool, Scoring
 from cascade.scorer.rows import CONTEXT
@@ -99,7 +100,7 @@ def _waiting(tenant_id: UUID) -> tuple[Scoring, list[UUID]]:
             created_at__gte=timezone.now() - WITHIN,
             context__isnull=False,
             exploration=None,
-        )
+        ).filter(~Exists(ModelCall.objects.filter(turn=OuterRef("pk"), model=MEMORY, outcome=Outcome.ACCEPTED)))
         return scorer_tuning.scoring(), list(turns.order_by("created_at").values_list("id", flat=True)[:MOST_AT_ONCE])
 
 

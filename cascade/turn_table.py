@@ -27,6 +27,7 @@ from cascade import material, scorer_labels
 from cascade.learning.sampling import Mask, weights
 from cascade.learning.table import UNUSABLE, BadTable, EvaluationTable, Numbers
 from cascade.models import Chatbot, ModelCall, Turn
+from cascade.providers.remembered import MEMORY
 from cascade.scorer.own_rows import Label
 from cascade.scorer.rows import CONTEXT
 from cascade.values import Context, FinishReason, Outcome
@@ -134,12 +135,17 @@ def read(chatbot: Chatbot, since: datetime, until: datetime, most: int = MOST_TU
 
 
 def turns(chatbot: Chatbot, since: datetime, until: datetime) -> QuerySet[Turn]:
-    """Those that models answered, or tried to. In `in_tenant`."""
+    """Those that models answered, or tried to, and memory did not. In `in_tenant`."""
     ended = (Turn.State.ANSWERED, Turn.State.HANDED_OVER)
     found = Turn.objects.filter(conversation__chatbot=chatbot, created_at__gte=since, created_at__lt=until)
     broken_off = Q(state=Turn.State.ANSWERED, problem__gt="")
-    asked = Exists(ModelCall.objects.filter(turn=OuterRef("pk")))
-    return found.filter(~broken_off, asked, state__in=ended)
+    asked = Exists(ModelCall.objects.filter(turn=OuterRef("pk")).exclude(model=MEMORY))
+    return found.filter(~broken_off, asked, ~from_memory(), state__in=ended)
+
+
+def from_memory() -> Exists:
+    """Whether a turn got a remembered answer again: no strategy was asked then, whichever it is."""
+    return Exists(ModelCall.objects.filter(turn=OuterRef("pk"), model=MEMORY, outcome=Outcome.ACCEPTED))
 
 
 def _ids(chatbot: Chatbot, since: datetime, until: datetime, most: int) -> list[UUID]:
@@ -197,7 +203,8 @@ def _live_cost(row: Row) -> float:
 def _row(turn: Turn, reference: str) -> Row:
     calls: defaultdict[str, list[ModelCall]] = defaultdict(list)
     for call in sorted(turn.calls.all(), key=lambda call: call.number):
-        if call.outcome != Outcome.EXPLORED or not call.error:  # what failed while exploring was not asked
+        failed = call.outcome == Outcome.EXPLORED and call.error  # while exploring: it counts as not asked
+        if call.model != MEMORY and not failed:
             calls[call.model].append(call)
     verdicts = _verdicts(turn, {model: made[-1] for model, made in calls.items()}, reference)
     shown = next((model for model, made in calls.items() if made[-1].outcome == Outcome.ACCEPTED), "")

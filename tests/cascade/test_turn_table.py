@@ -15,6 +15,7 @@ from cascade import turn_table
 from cascade.learning.sampling import weights
 from cascade.learning.table import UNUSABLE, BadTable
 from cascade.models import Chatbot, Conversation, Feedback, Message, ModelCall, Turn, TurnContext
+from cascade.providers.remembered import MEMORY
 from cascade.scorer.rows import CONTEXT
 from cascade.values import Context, Customer
 from tests.cascade.recorded_turns import recorded_turns
@@ -127,6 +128,13 @@ def test_an_answer_that_could_not_be_shown_is_worth_nothing(shop):
     found = read(shop)
     assert found.table.score.tolist() == [[UNUSABLE, 0.7]]
     assert found.table.quality[0, 0] == 0
+
+
+def test_what_memory_answered_is_no_matter_of_strategies(shop):
+    judged(shop, {MEMORY: ("It costs $5.00.", "accepted")})
+    judged(shop, {MEMORY: ("It costs $5.00.", "rejected"), "small": ("It costs $6.00.", "accepted")})
+    found = read(shop)
+    assert (len(found.table.questions), found.asked) == (1, ["small"])
 
 
 def test_a_call_that_failed_while_exploring_was_not_made(shop):
