@@ -26,9 +26,16 @@ from accounts.models import Member
 from accounts.sealing import seal
 from accounts.staff_pages import BOOKS, DESK, LEAD, TenantAdmin, TenantInline
 from accounts.templatetags.money import dollars
-from cascade import conversations, drift_pages, memory_pages, proposal_pages, strategy_pages, trial_pages
+from cascade import (
+    conversations,
+    drift_pages,
+    knowledge_pages,
+    memory_pages,
+    proposal_pages,
+    strategy_pages,
+    trial_pages,
+)
 from cascade.models import (
-    Article,
     Chatbot,
     Conversation,
     Event,
@@ -45,7 +52,7 @@ from cascade.models import (
 from cascade.strategy_form import ChatbotForm
 
 # Pages of their own, which Django finds through here.
-__all__ = ["drift_pages", "memory_pages", "proposal_pages", "strategy_pages", "trial_pages"]
+__all__ = ["drift_pages", "knowledge_pages", "memory_pages", "proposal_pages", "strategy_pages", "trial_pages"]
 
 # --- what the operator offers ---------------------------------------------------------------
 
@@ -104,16 +111,6 @@ class ChatbotPage(TenantAdmin):
             shown = f"whsec_{b64encode(secret).decode()}"
             self.message_user(request, f"The record source's secret, shown this once: {shown}", messages.WARNING)
         super().save_model(request, obj, form, change)
-
-
-@admin.register(Article)
-class ArticlePage(TenantAdmin):
-    added_by = changed_by = deleted_by = LEAD
-    list_display = ("title", "slug", "chatbot", "updated_at")
-    list_filter = ("chatbot", "updated_at")
-    list_select_related = ("chatbot",)
-    search_fields = ("title", "body")
-    prepopulated_fields = {"slug": ("title",)}
 
 
 # --- what happens ---------------------------------------------------------------------------

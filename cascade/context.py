@@ -122,7 +122,7 @@ def build(
         stale=shown_stale,
         source_error=source_error,
     )
-    return Built(Prompt(messages, report.input_tokens, stable=len(_stable(chatbot, kept))), shown, report)
+    return Built(Prompt(messages, report.input_tokens, stable=len(_stable(context, chatbot, kept))), shown, report)
 
 
 def roll(summary: str, dropped: Sequence[Utterance], budget: int) -> str:
@@ -198,7 +198,9 @@ def _by_importance(context: Context, stale: dict[int, StaleRecord], budget: int)
             yield piece("passage", i, f"article {passage.source_id}", text)
 
     by_record = record_order(context.question, context.customer.records, _recent(context))
-    scores = _passage_relevance(context)
+    scores = [passage.relevance or 0.0 for passage in context.passages]
+    if any(passage.relevance is None for passage in context.passages):
+        scores = _passage_relevance(context)
     by_passage = sorted(range(len(scores)), key=lambda i: -scores[i])
     newest = range(len(context.history) - 1, -1, -1)
     if context.customer.attributes:
@@ -295,7 +297,7 @@ def _messages(
     customer += ["There is more on record that is not shown here."] if incomplete else []
     customer += [_STALE_RULE] if stale else []
     parts = (
-        _stable(chatbot, kept),
+        _stable(context, chatbot, kept),
         _section("customer", customer),
         _section("earlier", [*texts("summary"), *opening]),
     )
@@ -303,9 +305,10 @@ def _messages(
     return (PromptMessage("system", system), *_alternating([*window, ("customer", clean(context.question))]))
 
 
-def _stable(chatbot: Instructions, kept: dict[tuple[_Kind, int], _Piece]) -> str:
+def _stable(context: Context, chatbot: Instructions, kept: dict[tuple[_Kind, int], _Piece]) -> str:
     """What is the same whoever asks, as long as the same articles are shown: it comes first."""
-    articles = _section("articles", [text for _, text in _in_order(kept, "passage")])
+    by_source = sorted(_in_order(kept, "passage"), key=lambda at: context.passages[at[0]].source_id)
+    articles = _section("articles", [text for _, text in by_source])
     return "\n\n".join(part for part in (clean(_introduction(chatbot)), _RULES, articles) if part)
 
 

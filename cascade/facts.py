@@ -116,14 +116,14 @@ def relevance(question: str, texts: Sequence[str]) -> list[float]:
     Inverse document frequency (Spärck Jones, 1972) over word beginnings, so that "orders" finds "order". 0 means
     nothing shared.
     """
-    asked = _stems(question)
-    found = [_stems(text) & asked for text in texts]
+    asked = stems(question)
+    found = [stems(text) & asked for text in texts]
     holders = {stem: sum(stem in shared for shared in found) for stem in asked}
     weight = {stem: math.log(1 + len(texts) / count) for stem, count in holders.items() if count}
     return [sum(weight[stem] for stem in shared) for shared in found]
 
 
-def _stems(text: str) -> set[str]:
+def stems(text: str) -> set[str]:
     words = _WORD.findall(text[:_LONGEST_WORDS].casefold())
     return {_stem(word) for word in words if len(word) > 2 or not word.isascii()} - _COMMON
 

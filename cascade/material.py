@@ -78,6 +78,8 @@ class Material:
     strictness: float = 0.0  # by how much this customer's ratings have raised the thresholds, in log odds
     remembering: Remembering | None = None  # None: nothing is remembered
     spender: Spender | None = None  # whose budgets the turn touches; None: the tenant's alone
+    has_saved_replies: bool = False
+    searched: bool = False  # the passages are found by a search (`cascade.knowledge`), and not here yet
 
 
 def gather(
@@ -98,10 +100,7 @@ def gather(
             now=now,
             history=history(conversation),
             summary=conversation.summary,
-            passages=tuple(
-                Passage(source_id=article.slug, title=article.title, text=article.body)
-                for article in chatbot.articles.order_by("slug")[:MOST_ARTICLES]
-            ),
+            passages=() if chatbot.knowledge_version else articles(chatbot),
         ),
         record_source=source,
         source_error=source_error,
@@ -109,7 +108,15 @@ def gather(
         strictness=raised,
         remembering=remembering(chatbot),
         spender=pays,
+        has_saved_replies=chatbot.saved_replies.filter(state=models.SavedReply.State.APPROVED).exists(),
+        searched=bool(chatbot.knowledge_version),
     )
+
+
+def articles(chatbot: models.Chatbot) -> tuple[Passage, ...]:
+    """Whole, as long as there is no index of them."""
+    rows = chatbot.articles.order_by("slug")[:MOST_ARTICLES]
+    return tuple(Passage(source_id=article.slug, title=article.title, text=article.body) for article in rows)
 
 
 def spender(chatbot: models.Chatbot, customer: accounts.Customer) -> Spender:

@@ -9,9 +9,11 @@ from __future__ import annotations
 from datetime import timedelta
 
 from django.contrib.postgres.fields import ArrayField
+from django.contrib.postgres.search import SearchVector, SearchVectorField
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.db.models import Q
+from django.db.models.functions import MD5, Concat
 from pgvector.django import HalfVectorField, HnswIndex
 from uuid_utils.compat import uuid7
 
@@ -157,6 +159,9 @@ class Chatbot(TenantRow):
     most_remembered = models.PositiveIntegerField(
         default=20_000, help_text="Of more answers, those that save least are forgotten."
     )
+    knowledge_version = models.PositiveIntegerField(
+        default=0, editable=False, help_text="Of the index of its articles; another with every change. 0: none yet."
+    )
 
     def __str__(self) -> str:
         return self.name
@@ -188,12 +193,21 @@ class CascadeStrategy(TenantRow):
 
 
 class Article(TenantRow):
-    """One of a tenant's help articles, put before the models."""
+    """One of a tenant's help articles; what is found of it and put before the models are its passages."""
 
     chatbot = models.ForeignKey(Chatbot, models.CASCADE, related_name="articles")
     slug = models.SlugField(max_length=100)
     title = models.CharField(max_length=200)
     body = models.TextField(max_length=20000)
+    source = models.CharField(max_length=200, blank=True, editable=False, help_text="The file it was read from.")
+    content_hash = models.GeneratedField(
+        expression=MD5(Concat("title", models.Value("\n"), "body", output_field=models.TextField())),
+        output_field=models.CharField(),
+        db_persist=True,
+    )
+    indexed_as = models.CharField(
+        max_length=64, blank=True, editable=False, help_text="`made_from` of the passages that are searched."
+    )
     updated_at = models.DateTimeField(auto_now=True)
 
     class Meta:
@@ -201,6 +215,56 @@ class Article(TenantRow):
 
     def __str__(self) -> str:
         return self.title
+
+
+class Passage(TenantRow):
+    """A piece of an article as it is searched. `cascade.knowledge` is the only writer.
+
+    Searched are those whose `made_from` is their article's `indexed_as`; others wait until the index is whole.
+    """
+
+    chatbot = models.ForeignKey(Chatbot, models.CASCADE, related_name="passages")
+    article = models.ForeignKey(Article, models.CASCADE, related_name="passages")
+    made_from = models.CharField(max_length=64, help_text="Hash of the article's text, and the maker of the vectors.")
+    position = models.PositiveSmallIntegerField(help_text="In the article, from 0.")
+    title = models.CharField(max_length=200)
+    text = models.TextField()
+    embedding = HalfVectorField(dimensions=SIZE)  # of title and text
+    words = models.GeneratedField(
+        expression=SearchVector("title", weight="A", config="english")
+        + SearchVector("text", weight="B", config="english"),
+        output_field=SearchVectorField(),
+        db_persist=True,
+    )
+
+    class Meta:
+        constraints = [unique("one_passage_a_position", "article", "made_from", "position")]
+        indexes = [models.Index(fields=["tenant", "chatbot"], name="passages_of_a_chatbot")]
+
+    def __str__(self) -> str:
+        return f"{self.title}: {self.text[:60]}"
+
+
+class Upload(TenantRow):
+    """A file of articles, until it is read in the background, and what became of it."""
+
+    class State(models.TextChoices):
+        WAITING = "waiting"
+        READING = "reading"
+        READ = "read"
+        REFUSED = "refused"
+
+    chatbot = models.ForeignKey(Chatbot, models.CASCADE, related_name="uploads")
+    name = models.CharField(max_length=200)
+    content = models.BinaryField(null=True)  # None: it was read, or refused
+    state = models.CharField(max_length=8, choices=State, default=State.WAITING)
+    files = models.PositiveIntegerField(default=1, help_text="In it: more than one in an archive.")
+    files_read = models.PositiveIntegerField(default=0)
+    articles_made = models.PositiveIntegerField(default=0)
+    problems = models.JSONField(default=list, help_text="Files that no article was made of, and why.")
+
+    def __str__(self) -> str:
+        return self.name
 
 
 # --- what happens -------------------------------------------------------------------------
@@ -390,6 +454,24 @@ class RememberedAnswer(TenantRow):
         return self.question[:80]
 
 
+class Lookup(TenantRow):
+    """What a turn searched the articles for, and how near it came. `cascade.gaps` is the only writer."""
+
+    chatbot = models.ForeignKey(Chatbot, models.CASCADE, related_name="lookups")
+    turn = models.OneToOneField(Turn, models.CASCADE, related_name="lookup")
+    question = models.TextField(help_text="With the one before it, where it leans on that.")
+    embedding = HalfVectorField(dimensions=SIZE, null=True)  # of `question`; None: it came too late
+    similarity = models.FloatField(null=True)  # of the best passage; None: no vector, or no passage
+    own = models.BooleanField(help_text="The question is about something on the customer's record.")
+
+    class Meta:
+        verbose_name, verbose_name_plural = "question", "gaps"
+        indexes = [models.Index(fields=["tenant", "created_at"], name="lookups_by_time")]
+
+    def __str__(self) -> str:
+        return self.question[:80]
+
+
 class MemoryUse(TenantRow):
     """A question that a remembered answer could answer, and what came of it."""
 
@@ -415,6 +497,47 @@ class MemoryUse(TenantRow):
 
     def __str__(self) -> str:
         return f"{self.outcome} {self.confidence:.3f}"
+
+
+class SavedReply(TenantRow):
+    """A text with placeholders that answers a kind of question without a model. `cascade.saved_replies` gives it."""
+
+    class State(models.TextChoices):
+        PROPOSED = "proposed"
+        APPROVED = "approved"
+        RETIRED = "retired"
+
+    chatbot = models.ForeignKey(Chatbot, models.CASCADE, related_name="saved_replies")
+    name = models.CharField(max_length=100)
+    text = models.TextField(
+        max_length=4000, help_text="With placeholders such as {{ customer.name }} or {{ order.status }}."
+    )
+    state = models.CharField(max_length=8, choices=State, default=State.APPROVED)
+    proposed_from = models.PositiveIntegerField(
+        default=0, editable=False, help_text="So many accepted answers said the same; 0: written by staff."
+    )
+    given = models.PositiveIntegerField(default=0, editable=False, help_text="How often customers were shown it.")
+
+    class Meta:
+        verbose_name_plural = "saved replies"
+        constraints = [unique("one_saved_reply_a_name", "chatbot", "name")]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class ExampleQuestion(TenantRow):
+    """A question that a saved reply answers: others are matched to it by meaning."""
+
+    reply = models.ForeignKey(SavedReply, models.CASCADE, related_name="examples")
+    text = models.CharField(max_length=500)
+    embedding = HalfVectorField(dimensions=SIZE, null=True, editable=False)  # None: not computed yet, not matched
+
+    class Meta:
+        constraints = [unique("one_example_a_text", "reply", "text")]
+
+    def __str__(self) -> str:
+        return self.text[:80]
 
 
 class Feedback(TenantRow):

@@ -15,7 +15,7 @@ import logging
 import random
 import re
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from copy import copy
 from dataclasses import dataclass, replace
@@ -77,6 +77,12 @@ class Scorer(Protocol):
         ...
 
 
+class Embedder(Protocol):
+    async def embed(self, text: str, *, deadline_seconds: float) -> Sequence[float] | None:
+        """What `text` means, as a vector of length 1; None: not in time."""
+        ...
+
+
 class Recorder(Protocol):
     """Makes the steps of a turn durable. What it raises ends the turn."""
 
@@ -102,12 +108,14 @@ class Engine:
         scorer: Scorer,
         *,
         memory: Memory | None = None,
+        embedder: Embedder | None = None,
         score_seconds: float = 2.0,
         breaker: Callable[[str], Breaker] = Breaker,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.providers, self.scorer, self.score_seconds, self.clock = providers, scorer, score_seconds, clock
         self.memory = memory  # None: nothing is remembered
+        self.embedder = embedder  # None: knowledge is searched by words alone
         self._new_breaker, self._breakers = breaker, dict[str, Breaker]()
 
     def ceiling(self, prompt: Prompt, strategy: Strategy) -> Money:

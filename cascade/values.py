@@ -51,9 +51,10 @@ class Utterance:
 class Passage:
     """A piece of one of the tenant's articles."""
 
-    source_id: str
+    source_id: str  # the article's slug
     title: str
     text: str
+    relevance: float | None = None  # for order alone, higher is better; None: nothing has searched for it
 
 
 @dataclass(frozen=True, slots=True)

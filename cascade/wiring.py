@@ -44,7 +44,7 @@ def engine() -> Engine:
     }
     found = embedder()
     memory = Memory(found, load()) if found else None
-    return Engine(providers, scorer(), memory=memory, score_seconds=settings.SCORER_DEADLINE_SECONDS)
+    return Engine(providers, scorer(), memory=memory, embedder=found, score_seconds=settings.SCORER_DEADLINE_SECONDS)
 
 
 @cache

@@ -33,7 +33,8 @@ SIDEBAR = {
         **{"budget": "speed", "statement": "request_quote", "export": "download", "ledgerentry": "receipt_long"},
         **{"hold": "lock_clock", "tariff": "handshake", "price": "sell"},
     },
-    "Chatbot": {"chatbot": "chat_bubble", "article": "article", "widget": "widgets"},
+    "Chatbot": {"chatbot": "chat_bubble", "widget": "widgets"},
+    "Knowledge": {"article": "article", "upload": "upload_file", "lookup": "help", "savedreply": "quickreply"},
     "Strategy": {
         "cascadestrategy": "stairs",
         "proposal": "lightbulb",

@@ -25,6 +25,7 @@ from accounts.budgets import BudgetExceeded, Spender
 from accounts.money import Money
 from accounts.tenancy import in_db
 from cascade import context, conversations, record_source
+from cascade.citations import cited
 from cascade.context import Built, CutReport
 from cascade.conversations import CallRecord, OpenTurn, Refused, Reply, TurnResult
 from cascade.errors import UnknownPrice
@@ -35,9 +36,11 @@ from cascade.scorer.pool import Pool
 from cascade.values import Attempt, Context, Strategy, Tier
 from chatbackend import journal, protocol
 from chatbackend.live import live
+from chatbackend.lookup import Lookup, look_up, note
 from chatbackend.protocol import Frame, Send
 from chatbackend.remembering import Remembering
 from chatbackend.reporting import report
+from chatbackend.saved import Given, count, judged, saved_reply
 
 DATABASE_GONE = (DatabaseError, InterfaceError)
 PART = "t0"  # the one text part of a streamed reply
@@ -76,10 +79,12 @@ class _Turn:
     frames: asyncio.Queue[Frame | None] = field(default_factory=asyncio.Queue)
     message_id: UUID = field(default_factory=uuid7)
     built: Built | None = None  # None: nothing was put before a model
+    lookup: Lookup | None = None  # None: there is no index of articles
     run: Run | None = None  # None: no model was asked
     remembering: Remembering | None = None  # None: memory has no part in this turn
     shown: str = ""  # of a reply that is shown while it is written
-    asking: asyncio.Task[Event] | None = None
+    saved: Given | None = None  # None: no saved reply was given
+    asking: asyncio.Task[Event | Given] | None = None
     stopped: bool = False
 
     def stop(self) -> None:
@@ -118,15 +123,21 @@ class _Turn:
             self._refuse(result.problem)
         if self.remembering:
             await self.remembering.close(result)
+        if self.lookup and self.built:
+            await note(turn, self.built.context, self.lookup)
+        if self.saved and result.state == Turn.State.ANSWERED:
+            await count(turn, self.saved)
 
     # --- what is asked -----------------------------------------------------------------------
 
-    async def _ask(self, turn: OpenTurn, material: Material) -> Event:
+    async def _ask(self, turn: OpenTurn, material: Material) -> Event | Given:
         """How the cascade ended.
 
         Raises InsufficientFunds, BudgetExceeded, UnknownPrice or DiskFull before any model is called.
         """
         known, source_error = await _with_fresh_records(turn, material)
+        if material.searched:
+            known, self.lookup = await look_up(turn, known, self.engine.embedder)
         self.built = await asyncio.to_thread(
             context.build,
             known,
@@ -136,9 +147,13 @@ class _Turn:
         )
         if not await asyncio.to_thread(journal.has_room):
             raise DiskFull
+        judge = _judge(self.engine.scorer, material)
+        match = await saved_reply(turn, material, known, self.lookup, self.engine.embedder)
+        if match and (given := await judged(match, material, self.built.context, judge, self.engine.score_seconds)):
+            self.saved = given
+            return given
         ceiling = self.engine.ceiling(self.built.prompt, material.strategy)
         await _hold(turn, ceiling, material.spender)
-        judge = _judge(self.engine.scorer, material)
         record = CallRecord(turn.tenant_id, turn.id, self.built.prompt.input_tokens, getattr(judge, "version", ""))
         engine, strategy = await self._with_memory(turn, material, self.built)
         recorder = _Recorder(record, strategy.tiers.index(material.strategy.tiers[0]))
@@ -180,7 +195,7 @@ class _Turn:
 
     # --- how it ended ------------------------------------------------------------------------
 
-    def _result(self, turn: OpenTurn, asking: asyncio.Task[Event]) -> TurnResult:
+    def _result(self, turn: OpenTurn, asking: asyncio.Task[Event | Given]) -> TurnResult:
         result = TurnResult(
             tenant_id=turn.tenant_id,
             turn_id=turn.id,
@@ -196,7 +211,9 @@ class _Turn:
             return self._ended(replace(result, state=Turn.State.CANCELLED), self.shown, protocol.abort())
         match asking.exception() or asking.result():
             case Accepted(attempt):
-                return self._ended(result, self._told(attempt.text), protocol.finish("stop"))
+                return self._answered(result, attempt.text)
+            case Given(match):
+                return self._answered(result, match.text)
             case BrokenOff(attempt):
                 broken = replace(result, problem=attempt.error or "cut")
                 return self._ended(broken, self._told(attempt.text), protocol.error_chunk("interrupted"))
@@ -223,7 +240,17 @@ class _Turn:
         if material and material.strictness:
             odds = f"the odds asked of an answer are {math.exp(material.strictness):.1f} times the chatbot's"
             report["stricter_for_this_customer"] = f"{odds}: accepted answers have disappointed"
+        if self.saved:
+            score = "not scored" if self.saved.score is None else f"score {self.saved.score:.3f}"
+            report["saved_reply"] = f"{self.saved.match.name} ({score})"
         return report
+
+    def _answered(self, result: TurnResult, text: str) -> TurnResult:
+        assert self.built
+        sources = cited(text, self.built.context)
+        report = result.context_report | {"sources": [passage.source_id for passage in sources]}
+        chunks = [protocol.source_document(passage.source_id, passage.title) for passage in sources]
+        return self._ended(replace(result, context_report=report), self._told(text), *chunks, protocol.finish("stop"))
 
     def _refused(self, result: TurnResult, code: str) -> TurnResult:
         refused = replace(result, state=Turn.State.REFUSED, problem=code)
@@ -235,11 +262,11 @@ class _Turn:
         notice = context.stale_notice(self.built.report)
         return f"{notice} {text.lstrip()}" if notice else text.lstrip()
 
-    def _ended(self, result: TurnResult, told: str, ending: dict[str, Any]) -> TurnResult:
+    def _ended(self, result: TurnResult, told: str, *ending: dict[str, Any]) -> TurnResult:
         """The reply (none, where nothing may be shown) and the chunks that are still to be shown."""
         rest = told[len(self.shown) :].rstrip()
         text = self.shown + rest
-        closing = [protocol.text_end(PART), ending] if text else [ending]
+        closing = [protocol.text_end(PART), *ending] if text else list(ending)
         frames = (*self._chunks(rest), *(self._frame(chunk) for chunk in closing))
         return replace(result, reply=Reply(self.message_id, text) if text else None, frames=frames)
 

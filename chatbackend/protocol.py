@@ -452,6 +452,11 @@ def text_end(part: str) -> dict[str, Any]:
     return {"type": "text-end", "id": part}
 
 
+def source_document(source_id: str, title: str) -> dict[str, Any]:
+    """An article that stands behind the reply."""
+    return {"type": "source-document", "sourceId": source_id, "mediaType": "text/plain", "title": title}
+
+
 def finish(reason: str) -> dict[str, Any]:
     """`reason`: stop, length, content-filter, tool-calls, error or other."""
     return {"type": "finish", "finishReason": reason}

@@ -18,13 +18,20 @@ from accounts.tenancy import in_tenant, set_for_transaction
 from accounts.tenants import every_tenant
 from cascade import (
     drift_watch,
+    gaps,
+    knowledge,
     remembered,
+    saved_replies,
     scorer_labels,
     scorer_training,
     scorer_versions,
     strategy_proposals,
     strategy_replays,
+    uploads,
 )
+from cascade.embedder import MODEL
+from cascade.embedder.serving import Embedder
+from cascade.local_models import ModelMissing, path_of
 from cascade.wiring import patient_engine
 from chatbackend import budget_mail, exploring, recovery
 from chatbackend.reporting import report
@@ -181,6 +188,52 @@ async def _resume(*task_names: str) -> None:
     for name in task_names:
         for job in await app.job_manager.get_stalled_jobs(task_name=name):
             await app.job_manager.retry_job(job)
+
+
+# --- knowledge: deferred by name from `cascade.knowledge` and `cascade.uploads` ---------------------
+
+
+@app.task(pass_context=False)
+def read_uploads(tenant_id: str, chatbot_id: str) -> None:
+    uploads.read_waiting(UUID(tenant_id), UUID(chatbot_id))
+
+
+@app.task(pass_context=False)
+async def index_knowledge(tenant_id: str, chatbot_id: str) -> None:
+    """By an embedder of its own, so that no customer's question waits behind ten thousand articles."""
+    try:
+        embedder = Embedder(path_of(MODEL, settings.MODELS_ROOT))
+    except ModelMissing as problem:
+        log.warning("articles are not indexed: %s", problem)
+        return
+    try:
+        await embedder.start()
+        await knowledge.index(UUID(tenant_id), UUID(chatbot_id), embedder.embed_many)
+        await saved_replies.embed_examples(UUID(tenant_id), embedder.embed_many)
+    finally:
+        await embedder.close()
+
+
+@app.periodic(cron="*/2 * * * *")
+@app.task(queueing_lock="keep_knowledge", pass_context=False)
+def keep_knowledge(timestamp: int) -> None:
+    """What was changed without a word, or could not be done before: a page tells at once, others are found here."""
+    for_every_tenant(uploads.resume)
+    for_every_tenant(_index_outdated)
+
+
+def _index_outdated(tenant_id: UUID) -> None:
+    with in_tenant(tenant_id):
+        for chatbot in {*knowledge.outdated(), *saved_replies.chatbots_waiting()}:
+            knowledge.index_soon(chatbot)
+
+
+@app.periodic(cron="29 3 * * *")
+@app.task(queueing_lock="learn_from_questions", pass_context=False)
+def learn_from_questions(timestamp: int) -> None:
+    """Saved replies are proposed; old look-ups are forgotten."""
+    for_every_tenant(saved_replies.propose)
+    for_every_tenant(gaps.forget)
 
 
 def for_every_tenant(deed: Callable[[UUID], object]) -> None:

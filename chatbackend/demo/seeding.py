@@ -18,7 +18,7 @@ from accounts.money import Money
 from accounts.sealing import seal
 from accounts.tariffs import set_tariff
 from accounts.tenancy import in_tenant
-from cascade import strategies
+from cascade import knowledge, strategies
 from cascade.models import Article, Chatbot
 from chatbackend.demo import tiers
 from chatbackend.demo.shop import TENANT_ID, Shop, load
@@ -83,6 +83,7 @@ def _articles(shop: Shop, chatbot: Chatbot) -> None:
             slug=article.slug,
             defaults={"tenant_id": TENANT_ID, "title": article.title, "body": article.body},
         )
+    knowledge.index_soon(chatbot)
 
 
 def _customers(shop: Shop) -> None:

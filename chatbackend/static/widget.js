@@ -208,6 +208,7 @@
     .message:not(.customer) .text { border-bottom-left-radius: 4px; }
     .who { font-size: .8rem; opacity: .8; } .staff .text { border: 1px solid var(--tint); }
     .waiting .text { opacity: .6; }
+    .sources { margin: 3px 4px 0; font-size: .78rem; opacity: .75; overflow-wrap: anywhere; }
     .verdict { display: flex; gap: 2px; margin-top: 2px; }
     .verdict button { width: 30px; height: 30px; border-radius: 8px; opacity: .65; display: grid; place-items: center; }
     .verdict svg { width: 16px; height: 16px; }
@@ -384,9 +385,18 @@
         element.querySelector(".text").append(chunk.delta);
         this.#follow();
       }
+      if (chunk.type === "source-document") this.#source(message_id, chunk.title);
       if (chunk.type === "abort") this.#tell("Stopped.");
       if (chunk.type === "error") this.#tell("The answer was interrupted. Please ask again.");
       if (["finish", "abort", "error"].includes(chunk.type) && reply_to === this.#turn) this.#answering(null);
+    }
+
+    #source(message_id, title) {
+      const element = this.#message(message_id, "assistant");
+      const sources = element.querySelector(".sources");
+      if (sources) sources.append(` · ${title}`);
+      else element.querySelector(".text").after(make("p", { class: "sources", dir: "auto" }, `From: ${title}`));
+      this.#follow();
     }
 
     #problem({ code, title }, reply_to) {

@@ -33,19 +33,23 @@ from cascade.models import (
     Conversation,
     DriftReading,
     Event,
+    ExampleQuestion,
     Feedback,
     LanguageModel,
+    Lookup,
     Message,
     ModelCall,
     Price,
     Proposal,
     RememberedAnswer,
+    SavedReply,
     ScorerCalibration,
     ScorerVersion,
     ShadowScore,
     ShadowTrial,
     StrategyChange,
     Turn,
+    Upload,
 )
 from tests.cast import Shop, open_shop
 
@@ -67,6 +71,7 @@ def shop() -> Shop:
     converse(shop, f"c-{MARK}")
     with in_tenant(shop.tenant_id):
         Article.objects.update(title=MARK)
+        add_knowledge(shop)
         Statement.objects.create(
             tenant_id=shop.tenant_id, number=1, period=date(2001, 1, 1), opening_micros=0, closing_micros=0, lines=[],
             printed=MARK,
@@ -79,6 +84,15 @@ def shop() -> Shop:
         webhooks.tell(shop.tenant_id, "drift.detected", {"measure": MARK})
     export_jobs.request(shop.tenant_id, Selection(date(2001, 1, 1), date(2001, 1, 1)), "csv", MARK)
     return shop
+
+
+def add_knowledge(shop: Shop) -> None:
+    """A file, a gap and a saved reply."""
+    tenant = {"tenant_id": shop.tenant_id, "chatbot_id": shop.chatbot_id}
+    Upload.objects.create(**tenant, name=f"{MARK}.md", content=b"x")
+    Lookup.objects.create(**tenant, turn=Turn.objects.get(), question=f"{MARK}?", similarity=0.1, own=False)
+    reply = SavedReply.objects.create(**tenant, name=MARK, text=MARK)
+    ExampleQuestion.objects.create(tenant_id=shop.tenant_id, reply=reply, text=MARK)
 
 
 def converse(shop: Shop, customer: str) -> Conversation:

@@ -1,0 +1,62 @@
+"""A saved reply's part in one turn: matched, filled, and judged like a model's draft, before any model is asked.
+
+It costs nothing, so nothing is held; the turn's report names it and its score.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from django.db import DatabaseError, InterfaceError
+
+from accounts.tenancy import in_db
+from cascade import saved_replies
+from cascade.conversations import OpenTurn
+from cascade.material import Material
+from cascade.runner import Embedder, Scorer
+from cascade.saved_replies import Match
+from cascade.values import Context
+from chatbackend.lookup import VECTOR_SECONDS, Lookup, searched_for
+from chatbackend.reporting import report
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """A saved reply that is good enough for this customer."""
+
+    match: Match
+    score: float | None  # None: the chatbot has no floor, so that nobody judges its answers
+
+
+async def saved_reply(
+    turn: OpenTurn, material: Material, known: Context, lookup: Lookup | None, embedder: Embedder | None
+) -> Match | None:
+    """The chatbot's reply that answers this question, filled from all that is known; None: it has none."""
+    if not material.has_saved_replies:
+        return None
+    vector = lookup.vector if lookup else None
+    if lookup is None and embedder:
+        question = searched_for(known.question, known.history)
+        vector = await embedder.embed(question, deadline_seconds=VECTOR_SECONDS)
+    if vector is None:
+        return None
+    matched = in_db(saved_replies.match)
+    return await matched(turn.tenant_id, turn.chatbot_id, vector, known, material.instructions.stale_after)
+
+
+async def judged(match: Match, material: Material, shown: Context, judge: Scorer, seconds: float) -> Given | None:
+    """The reply, if the scorer accepts it under the strictest of the strategy's thresholds; no score means no."""
+    strictest = max(tier.threshold for tier in material.strategy.tiers)
+    if strictest <= 0:
+        return Given(match, None)
+    score = await judge.score(shown, match.text, deadline_seconds=seconds)
+    return Given(match, score) if score is not None and score >= strictest else None
+
+
+async def count(turn: OpenTurn, given: Given) -> None:
+    """It was shown; a turn that is over is none the worse where that cannot be counted."""
+    counted = in_db(saved_replies.given)
+    try:
+        await counted(turn.tenant_id, given.match.reply_id)
+    except (DatabaseError, InterfaceError) as problem:
+        report(problem)
