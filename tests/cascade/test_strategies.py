@@ -13,7 +13,7 @@ from accounts.tenancy import in_tenant
 from cascade import strategies
 from cascade.models import CascadeStrategy, Chatbot, StrategyChange
 from tests.cast import open_shop
-from tests.chatbackend.test_admin import UNEXPLORED, logged_in
+from tests.chatbackend.test_admin import UNCHANGED, logged_in
 
 pytestmark = pytest.mark.usefixtures("database")
 TIER = {"model": "large", "threshold": 0.7, "deadline_seconds": 10, "max_output_tokens": 100}
@@ -137,7 +137,7 @@ def test_what_is_explored_must_be_there_and_bounded(shop, change, said):
     lead, bot = logged_in((shop, "owner")), chatbot_of(shop)
     form = {
         "name": "Alice", "instructions": "x", "tone": "", "hand_over_text": "y", "floor": "0.4",
-        "stale_after": "1 00:00:00", "record_source_url": "", "record_source_ttl": "00:01:00", **UNEXPLORED, **change,
+        "stale_after": "1 00:00:00", "record_source_url": "", "record_source_ttl": "00:01:00", **UNCHANGED, **change,
     }  # fmt: skip
     answer = lead.post(reverse("admin:cascade_chatbot_change", args=[bot.id]), form)
     assert said in answer.content.decode()
