@@ -27,6 +27,7 @@ from cascade.learning.search import Goal, best_choice, frontier
 from cascade.learning.table import undominated
 from cascade.scorer.measuring import area
 
+SHOWN = ("cascade", "agreement", "frugalgpt", "router", "product")
 MODELS = Path(__file__).resolve().parents[1] / "var/models/minilm-l6-v2"
 
 
@@ -85,13 +86,9 @@ def plot(path: Path, name: str, study: Study, known: Known, data: Records, found
     axes.step([p.cost_micros / 1000 for p in points], [p.quality for p in points], where="post", color=BLUE,
               label="plain chains, thresholds fitted on these very questions")  # fmt: skip
     axes.plot(data.cost_micros.mean(axis=0) / 1000, data.quality.mean(axis=0), "s", color=GREY, label="one model")
-    for each in found.methods:
-        if each.method in ("product", "agreement", "frugalgpt", "router", "cascade"):
-            colour = ORANGE if each.method == "product" else BLUE
-            axes.plot(each.cost_micros / 1000, each.quality, "o", color=colour)
-            axes.annotate(
-                each.method, (each.cost_micros / 1000, each.quality), xytext=(4, -10), textcoords="offset points"
-            )
+    for marker, each in zip("P^vD*", (found.of(name) for name in SHOWN), strict=True):
+        colour = ORANGE if each.method == "product" else BLUE
+        axes.plot(each.cost_micros / 1000, each.quality, marker, color=colour, label=each.method, alpha=0.8)
     axes.set(xscale="log", xlabel="cost, US dollars per 1,000 questions (logarithmic)", ylabel="mean quality (0 to 1)",
              title=f"{name}: {found.questions} questions that nothing was fitted on")  # fmt: skip
     axes.legend(frameon=False, loc="lower right")
