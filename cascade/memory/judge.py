@@ -121,7 +121,7 @@ class Judge:
 
 
 def probability(logit: float) -> float:
-    return float(1 / (1 + np.exp(-logit)))
+    return float(1 / (1 + np.exp(-np.clip(logit, -500, 500))))
 
 
 def surest(chances: Sequence[float], alike: Callable[[int, int], bool]) -> tuple[int, float]:
