@@ -41,6 +41,7 @@ from cascade.passages import split
 MAKER = f"1:{MODEL}"  # another number where passages are made in another way: all are then made anew
 ARTICLES_AT_ONCE = 32
 MOST_FOUND = 8  # passages of a question
+MOST_ASKED = 2000  # characters of a question whose words are looked for
 SMALL = 20  # passages; a chatbot that has no more is shown all of them, the best first
 WORDS_WEIGHT = 0.2  # of the share of the question's words beside the cosine (bench.retrieval)
 
@@ -200,20 +201,21 @@ _SEARCH = """
     ),
     size AS (SELECT count(*) AS passages FROM searched),
     asked AS MATERIALIZED (
-        SELECT quote_literal(lexeme)::tsquery AS word, ln(1 + passages / greatest(count(s.id), 1)::float) AS weight
-        FROM size, unnest(tsvector_to_array(to_tsvector('english', %(question)s))) lexeme
-        LEFT JOIN searched s ON s.words @@ quote_literal(lexeme)::tsquery
-        GROUP BY lexeme, passages
+        SELECT word, ln(1 + passages::float / greatest(have, 1)) AS weight
+        FROM size,
+            unnest(tsvector_to_array(to_tsvector('english', %(question)s))) lexeme,
+            LATERAL (SELECT quote_literal(lexeme)::tsquery AS word) words,
+            LATERAL (SELECT count(*) AS have FROM searched s WHERE s.words @@ word) holders
     ),
-    shared AS (
-        SELECT s.id, sum(weight) / (SELECT sum(weight) FROM asked) AS share
-        FROM searched s JOIN asked ON s.words @@ word GROUP BY s.id
+    ranked AS (
+        SELECT s.*, (SELECT sum(weight) FROM asked WHERE s.words @@ word) / (SELECT sum(weight) FROM asked) AS share
+        FROM searched s
     )
-    SELECT s.slug, s.title, s.text, s.similarity,
-        coalesce(s.similarity, 0) + %(words_weight)s::float * coalesce(w.share, 0) AS relevance
-    FROM size, searched s LEFT JOIN shared w USING (id)
-    WHERE s.similarity IS NOT NULL OR w.id IS NOT NULL OR passages <= %(small)s
-    ORDER BY relevance DESC, s.slug, s.position
+    SELECT slug, title, text, similarity,
+        coalesce(similarity, 0) + %(words_weight)s::float * coalesce(share, 0) AS relevance
+    FROM ranked, size
+    WHERE similarity IS NOT NULL OR share IS NOT NULL OR passages <= %(small)s
+    ORDER BY relevance DESC, slug, position
     LIMIT CASE WHEN (SELECT passages FROM size) <= %(small)s THEN %(small)s ELSE %(most)s END
 """
 
@@ -228,7 +230,7 @@ def search(
     (arXiv 2210.11934; `bench.retrieval` prints both).
     """
     wanted: dict[str, Any] = {
-        "tenant": tenant_id, "chatbot": chatbot_id, "question": question.replace("\0", ""), "most": most,
+        "tenant": tenant_id, "chatbot": chatbot_id, "question": question[:MOST_ASKED].replace("\0", ""), "most": most,
         "vector": HalfVector(list(vector)).to_text() if vector is not None else None, "small": SMALL,
         "words_weight": WORDS_WEIGHT,
     }  # fmt: skip
