@@ -7,7 +7,6 @@ written is never offered. A finished file never changes. What is in it is `accou
 from __future__ import annotations
 
 import os
-from contextlib import suppress
 from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
@@ -83,9 +82,9 @@ def write(tenant_id: UUID, export_id: UUID) -> None:
             return
     _note(asked, state=Export.State.RUNNING, rows=0, begun_at=Now())
     folder = _folder(tenant_id)
-    folder.mkdir(parents=True, exist_ok=True)
     unfinished = folder / f"{asked.id}-{uuid4()}.unfinished"  # its own, should a job that seemed dead go on
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         with unfinished.open("wb") as out:
             manifest = exports.export(tenant_id, _selection(asked), asked.format, out, _Progress(asked))
             out.flush()
@@ -116,13 +115,13 @@ def download_name(export: Export) -> str:
 
 def forget(tenant_id: UUID) -> None:
     """Exports that were asked for longer than KEPT ago, and files that belong to none."""
+    files = list(_folder(tenant_id).glob("*"))  # before the exports: one asked for meanwhile is among those kept
     with in_tenant(tenant_id):
         Export.objects.filter(created_at__lt=Now() - KEPT).delete()
         kept = {str(export_id) for export_id in Export.objects.values_list("id", flat=True)}
-    with suppress(FileNotFoundError):
-        for file in _folder(tenant_id).iterdir():
-            if file.name[:36] not in kept:
-                file.unlink(missing_ok=True)
+    for file in files:
+        if file.name[:36] not in kept:
+            file.unlink(missing_ok=True)
 
 
 class _Progress:

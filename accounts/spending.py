@@ -34,12 +34,14 @@ LINES = """
 """
 
 # Resolved: the last of its turns in these months ended with an accepted reply, not with a person or with nothing.
+# What was explored, or corrected in another month, is no turn.
 CONVERSATIONS = """
     WITH turn AS (
         SELECT conversation_id, min(created_at) AS began, bool_or(outcome = 'accepted') AS accepted
         FROM accounts_ledgerentry
         WHERE tenant_id = %(tenant)s AND period BETWEEN %(first)s AND %(last)s AND conversation_id IS NOT NULL
-        GROUP BY conversation_id, turn_id
+              AND outcome <> 'explored'
+        GROUP BY conversation_id, turn_id HAVING bool_or(kind = 'charge')
     ), conversation AS (
         SELECT DISTINCT ON (conversation_id) accepted FROM turn ORDER BY conversation_id, began DESC
     )

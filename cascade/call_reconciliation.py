@@ -43,7 +43,7 @@ class Difference:
 def differences(
     provider: str, log: Mapping[UUID, Used], whole_days: tuple[date, date] | None = None
 ) -> Iterator[Difference]:
-    """Of all calls in the log, and of all that were booked on `whole_days` (UTC, both included), of which it tells all.
+    """Of all calls in the log, and of all that were made on `whole_days` (UTC, both included), of which it tells all.
 
     A call of those days that the log does not know was never billed: if it was estimated, nothing is right.
     """
@@ -76,7 +76,9 @@ def _booked(
     wanted = set(entries.filter(call_id__in=list(log)).values_list("call_id", flat=True))
     if whole_days:
         begins, ends = (datetime.combine(day, time(), UTC) for day in whole_days)
-        charges = entries.filter(kind="charge", created_at__gte=begins, created_at__lt=ends + timedelta(days=1))
+        # A call is made between its hold and its charge: one around midnight may be in the log of another day.
+        certain = entries.filter(hold__created_at__gte=begins, created_at__lt=ends + timedelta(days=1))
+        charges = certain.filter(kind="charge")
         wanted |= set(charges.values_list("call_id", flat=True))
     yield from (
         entries.filter(call_id__in=wanted)

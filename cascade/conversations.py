@@ -27,7 +27,7 @@ from accounts.tenancy import in_tenant
 from cascade import pricing, remembered
 from cascade.context import roll
 from cascade.material import Material, NoStrategy, dearest_cost, gather, price_value
-from cascade.models import Chatbot, Conversation, Event, Feedback, Message, ModelCall, Turn, TurnContext
+from cascade.models import Chatbot, Conversation, Event, Exploration, Feedback, Message, ModelCall, Turn, TurnContext
 from cascade.providers.remembered import MEMORY
 from cascade.scorer.rows import CONTEXT
 from cascade.values import Attempt, Context, Outcome, Record, Tier, Usage, Utterance
@@ -674,12 +674,14 @@ def _note(event: str, tenant_id: UUID, conversation_id: UUID, by: str) -> None:
 def erase(customer_id: UUID) -> list[UUID]:
     """Forget all that was said with a customer; in the tenant's transaction, which keeps them from beginning anew.
 
-    Conversations that are being answered: then nothing was erased.
+    Conversations in which models are being asked, for a reply or exploring: then nothing was erased, for what that
+    costs is not on the books yet.
     """
     list(Customer.objects.select_for_update().filter(id=customer_id))
     theirs = Conversation.objects.filter(customer_id=customer_id)
     list(theirs.select_for_update().order_by("id").values_list("id"))
-    answering = list(theirs.filter(turns__state=Turn.State.OPEN).values_list("id", flat=True))
+    asking = Q(turns__state=Turn.State.OPEN) | Q(turns__exploration__state=Exploration.State.ASKING)
+    answering = list(theirs.filter(asking).values_list("id", flat=True).distinct())
     if not answering:
         theirs.delete()
     return answering

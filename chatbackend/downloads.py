@@ -20,9 +20,8 @@ TYPES = {
     "jsonl": "application/x-ndjson; charset=utf-8",
     "parquet": "application/vnd.apache.parquet",
 }
-RANGE = re.compile(
-    r"bytes=(\d+)-(\d*)"
-)  # one range from a place on; others are answered with everything, as they may be
+# One range from a place on; others are answered with everything, as they may be.
+RANGE = re.compile(r"bytes=(\d{1,18})-(\d{0,18})")
 
 
 def download(request: HttpRequest, export: Export) -> HttpResponseBase:

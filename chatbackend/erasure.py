@@ -22,7 +22,7 @@ log = structlog.get_logger(__name__)
 
 
 class StillAnswering(Exception):
-    """A turn of the customer did not end in time; nothing was erased."""
+    """A turn of the customer, or exploring one, did not end in time; nothing was erased."""
 
 
 def erase(tenant_id: UUID, customer_id: UUID, patience: float = PATIENCE_SECONDS) -> bool:

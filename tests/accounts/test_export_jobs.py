@@ -129,6 +129,16 @@ def test_what_goes_wrong_is_on_record_and_leaves_no_file(alice, monkeypatch):
     assert (failed.state, failed.error, files(alice)) == ("failed", "ZeroDivisionError", [])
 
 
+def test_a_folder_that_cannot_be_made_is_on_record_too(alice, monkeypatch, tmp_path):
+    monkeypatch.setattr(settings, "VAR", tmp_path)
+    (tmp_path / "exports").touch()
+    export_id = asked(alice)
+    with pytest.raises(OSError, match="exports"):
+        export_jobs.write(alice, export_id)
+    failed = export_jobs.find(alice, export_id)
+    assert (failed.state, failed.error) == ("failed", "NotADirectoryError")
+
+
 def test_nobody_waits_for_more_than_ten(alice):
     for _ in range(export_jobs.MOST_UNFINISHED):
         asked(alice)

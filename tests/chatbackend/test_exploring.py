@@ -9,11 +9,12 @@ import pytest
 from django.utils import timezone
 
 from accounts import ledger
-from accounts.models import Hold, LedgerEntry
+from accounts.models import Customer, Hold, LedgerEntry
 from accounts.tenancy import in_db, in_tenant
 from cascade import exploration
 from cascade.models import Exploration, Message, ModelCall, Turn
 from chatbackend import exploring
+from chatbackend.erasure import StillAnswering, erase
 from chatbackend.live import conninfo
 from tests.cast import make_model
 from tests.chatbackend.test_chat import alice, ask, books_balance, engine, models, on_record, said  # noqa: F401
@@ -175,6 +176,20 @@ def half_asked(shop) -> None:
             tenant_id=shop.tenant_id, turn=turn, number=2, tier=1, model="large", threshold=0.5, outcome="explored",
             prompt_tokens=100, max_output_tokens=100, written_characters=40, price_id=price_id,
         )  # fmt: skip
+
+
+async def test_a_customer_is_not_erased_while_their_turn_is_explored(models, shop):  # noqa: F811
+    await answered(shop, models)
+    await in_db(half_asked)(shop)
+    [customer] = await on_record(shop, Customer)
+    with pytest.raises(StillAnswering):
+        await in_db(erase)(shop.tenant_id, customer.id, 0.2)
+    await explore(shop, models)
+    assert await in_db(erase)(shop.tenant_id, customer.id)
+    [entry] = await on_record(shop, LedgerEntry, outcome="explored")
+    assert entry.cost_micros > 0
+    assert await on_record(shop, Hold, settled_at=None) == []
+    assert await books_balance(shop)
 
 
 async def test_one_process_explores_at_a_time(models, shop):  # noqa: F811

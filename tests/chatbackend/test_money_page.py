@@ -14,12 +14,12 @@ from django.urls import reverse
 
 from accounts import ledger, spending
 from accounts.budgets import Spender
-from accounts.models import Budget, Tariff
+from accounts.models import Budget, LedgerEntry, Tariff
 from accounts.money import Money
 from accounts.tariffs import set_tariff
 from accounts.tenancy import in_tenant
 from chatbackend import money_page
-from tests.accounts.books import a_month_passes, at_noon, charge, month_before, this_month
+from tests.accounts.books import a_month_passes, at_noon, charge, held_turn, month_before, this_month
 from tests.cast import Shop, open_shop
 from tests.chatbackend.test_admin import logged_in
 
@@ -92,6 +92,21 @@ def test_a_conversation_is_resolved_by_its_last_reply(shop):
     assert (told.conversations, told.resolved) == (2, 1)
     figures = {figure.name: figure.value for figure in money_page.figures(told)}
     assert (figures["A conversation"], figures["A resolved one"]) == ("$0.000300", "$0.000600")
+
+
+def test_what_was_explored_or_corrected_is_no_turn_of_a_conversation(shop):
+    talk = uuid4()
+    turn(shop, 100, conversation=talk)
+    a_month_passes(shop.tenant_id)
+    with in_tenant(shop.tenant_id):
+        call_id = LedgerEntry.objects.get(kind="charge").call_id
+    ledger.adjust(shop.tenant_id, call_id, Money(40), "provider's usage export")
+    assert (spent(shop).price, spent(shop).conversations) == (Money(-90), 0)
+    turn(shop, 100, conversation=talk)
+    explored = charge(300, conversation_id=talk, outcome="explored")
+    ledger.settle(shop.tenant_id, held_turn(shop.tenant_id, 900), [explored])
+    told = spent(shop)
+    assert (told.conversations, told.resolved) == (1, 1)
 
 
 def test_corrections_count_where_the_page_counts_charges(shop):

@@ -19,7 +19,7 @@ from accounts.money import Money
 from accounts.provider_usage import Unreadable, Used
 from accounts.tenancy import in_tenant
 from cascade.models import Price
-from tests.accounts.books import charge, held_turn
+from tests.accounts.books import charge, held_turn, tamper
 from tests.cast import open_shop
 
 TWICE = uuid7()
@@ -207,6 +207,15 @@ def test_what_a_whole_days_log_does_not_know_was_never_billed_if_it_was_an_estim
     assert "2 differences" in shown
     assert booked(shop)[2:] == [(-300, -100, -50)]
     assert ledger.check(shop.tenant_id) == []
+
+
+def test_a_call_that_may_be_of_the_day_before_is_not_missed_in_a_whole_days_log(estimated, tmp_path):
+    shop, _, guessed = estimated
+    tamper(shop.tenant_id, "UPDATE accounts_hold SET created_at = created_at - interval '2 days'")
+    days = ("--whole-days", f"{TODAY - timedelta(days=1):%Y-%m-%d}", f"{TODAY + timedelta(days=1):%Y-%m-%d}")
+    shown = reconciled(tmp_path, log_of(line(uuid7(), 1, 1)), "--correct", *days, name="log.jsonl")
+    assert str(guessed) not in shown
+    assert booked(shop)[2:] == []
 
 
 @pytest.mark.parametrize(
