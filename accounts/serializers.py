@@ -10,7 +10,7 @@ from rest_framework import serializers
 from accounts import models
 from accounts.export_formats import FORMATS
 from accounts.permissions import SCOPES
-from accounts.rest.fields import Dollars, Id, JSONObject, PositiveDollars, Row, Shape, Text, Whole
+from accounts.rest.fields import Dollars, Id, JSONObject, Matching, PositiveDollars, Row, Shape, Text, Whole
 from accounts.rest.problems import Problem
 from accounts.webhooks import EVENTS
 
@@ -45,9 +45,7 @@ class Member(Row):
 
 
 class NewMember(Shape):
-    email = serializers.RegexField(
-        r"^[A-Za-z0-9._%+-]{1,64}@[A-Za-z0-9-]{1,63}(\.[A-Za-z0-9-]{1,63}){0,3}$", max_length=254
-    )
+    email = Matching(r"^[A-Za-z0-9._%+-]{1,64}@[A-Za-z0-9-]{1,63}(\.[A-Za-z0-9-]{1,63}){0,3}$", max_length=150)
     role = serializers.ChoiceField(models.Member.Role.choices)
 
 
@@ -204,7 +202,7 @@ class StatementRow(Row):
 
 
 class ClosedMonth(Shape):
-    month = serializers.RegexField(MONTH, max_length=7)
+    month = Matching(MONTH, max_length=7)
 
 
 class Export(Row):
@@ -220,8 +218,8 @@ class NewExport(Shape):
     """`first` and `last` are months, both included; the rest chooses entries."""
 
     format = serializers.ChoiceField(sorted(FORMATS))
-    first = serializers.RegexField(MONTH, max_length=7)
-    last = serializers.RegexField(MONTH, max_length=7)
+    first = Matching(MONTH, max_length=7)
+    last = Matching(MONTH, max_length=7)
     kind = serializers.ChoiceField(models.LedgerEntry.Kind.choices, required=False)
     source = Text(max_length=10, required=False)
     chatbot_id = Id(required=False)
@@ -236,7 +234,7 @@ URL = ("^https?" if settings.PRIVATE_RECORD_SOURCES else "^https") + (
 
 
 class Webhook(Row):
-    url = serializers.RegexField(URL, max_length=500, trim_whitespace=False)
+    url = Matching(URL, max_length=500)
     events = serializers.ListField(child=serializers.ChoiceField(EVENTS), min_length=1, max_length=len(EVENTS))
 
     class Meta:

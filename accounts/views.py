@@ -196,8 +196,8 @@ class Budgets(Listed, Shown, Made, Changed, Removed, Resource):
         "period": Filter("period", fields.ChoiceField(models.Budget.Period.choices)),
     }
 
-    @extend_schema(responses=serializers.Spending(many=True), filters=False)
-    @action(detail=True, methods=["get"], pagination_class=None)
+    @extend_schema(responses=serializers.Spending(many=True))
+    @action(detail=True, methods=["get"], pagination_class=None, filters={})
     def spending(self, request: Any, pk: Any) -> Response:
         """What was spent of it in its newest periods, a hundred at most."""
         rows = self.get_object().spendings.order_by("-starts", "subject")[:100]

@@ -10,6 +10,7 @@ from accounts.models import Widget as WidgetRow
 from accounts.rest.fields import (
     Dollars,
     Id,
+    Matching,
     Moment,
     Number,
     Ref,
@@ -59,7 +60,7 @@ class NewChatbot(Chatbot):
     """With a widget of its own: where it may stand, and whether customers must be signed in."""
 
     allowed_origins = serializers.ListField(
-        child=serializers.RegexField(ORIGIN, max_length=255, trim_whitespace=False),
+        child=Matching(ORIGIN, max_length=255),
         required=False, max_length=50, write_only=True,
     )  # fmt: skip
     identity = serializers.ChoiceField(WidgetRow.Identity.choices, required=False, write_only=True)
@@ -70,7 +71,7 @@ class NewChatbot(Chatbot):
 
 
 class RecordSource(Shape):
-    url = serializers.RegexField(HTTPS, max_length=200, trim_whitespace=False)
+    url = Matching(HTTPS, max_length=200)
 
 
 class RecordSourceSecret(Shape):
@@ -80,7 +81,7 @@ class RecordSourceSecret(Shape):
 
 class Article(Row):
     chatbot = Ref(models.Chatbot.objects.all)
-    slug = serializers.RegexField(r"^[a-zA-Z0-9_-]+$", max_length=100, trim_whitespace=False)
+    slug = Matching(r"^[a-zA-Z0-9_-]+$", max_length=100)
     body = Text(max_length=20000)
 
     class Meta:
@@ -163,7 +164,7 @@ class Message(Row):
 
 
 class StaffReply(Shape):
-    text = serializers.RegexField(r"\S", max_length=LONGEST_REPLY, trim_whitespace=False)
+    text = Matching(r"\S", max_length=LONGEST_REPLY)
     corrects = Id(required=False, help_text="The chatbot's last reply, if it was wrong and this stands in its place.")
 
 

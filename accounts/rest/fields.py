@@ -37,6 +37,18 @@ class Text(serializers.CharField):
         return data
 
 
+class Matching(serializers.RegexField):
+    """A text of a given form."""
+
+    def __init__(self, pattern: str, **more: Any) -> None:
+        super().__init__(pattern, **({"trim_whitespace": False} | more))
+
+    def to_internal_value(self, data: Any) -> str:
+        if not isinstance(data, str):
+            self.fail("invalid")
+        return data
+
+
 class Flag(serializers.BooleanField):
     def to_internal_value(self, data: Any) -> bool:
         if not isinstance(data, bool):

@@ -53,7 +53,7 @@ class Schema(AutoSchema):
 
     def get_override_parameters(self) -> Any:
         given = list(super().get_override_parameters())
-        if not self._is_list_view():
+        if not self._is_list_view() or self.view.pagination_class is None:
             return given
         told = [
             OpenApiParameter("ordering", str, enum=list(self.view.orderings), description="A minus: the last first."),

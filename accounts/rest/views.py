@@ -75,7 +75,7 @@ class Resource(GenericViewSet):
         request.accepted_renderer, request.accepted_media_type = self.perform_content_negotiation(request)
         work = getattr(self, request.method.lower(), None) if self.action else None
         if work is None or request.method.lower() not in self.http_method_names:
-            return self.http_method_not_allowed(request, *args, **kwargs)
+            raise Problem("method_not_allowed", headers={"Allow": ", ".join(self.allowed_methods)})
         if not self.may(writing=request.method not in SAFE):
             raise Problem("forbidden", "neither the role nor the key's scopes allow this")
         if request.method == "POST":

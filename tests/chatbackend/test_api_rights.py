@@ -126,7 +126,8 @@ BODIES: dict[str, Any] = {
     },
 }  # fmt: skip
 METHODS = ("GET", "POST", "PATCH", "PUT", "DELETE")
-CASES = [(route, method) for method in METHODS for route in TABLE]  # what is deleted, last
+# What is deleted, last; and before what it belongs to.
+CASES = [(route, method) for method in METHODS for route in sorted(TABLE, key=len, reverse=True)]
 
 
 def routes() -> dict[str, set[str]]:
