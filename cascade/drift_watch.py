@@ -74,7 +74,7 @@ def monday(day: date) -> date:
 
 def _watch(chatbot: Chatbot, week: date, zone: ZoneInfo) -> int:
     with in_tenant(chatbot.tenant_id):
-        Chatbot.objects.select_for_update().get(id=chatbot.id)  # a week is read once
+        Chatbot.objects.select_for_update(no_key=True).get(id=chatbot.id)  # a week is read once
         if DriftReading.objects.filter(chatbot=chatbot, week=week).exists():
             return 0
         turns = _turns(chatbot, week, zone)
