@@ -139,7 +139,9 @@ def turns(chatbot: Chatbot, since: datetime, until: datetime) -> QuerySet[Turn]:
     ended = (Turn.State.ANSWERED, Turn.State.HANDED_OVER)
     found = Turn.objects.filter(conversation__chatbot=chatbot, created_at__gte=since, created_at__lt=until)
     broken_off = Q(state=Turn.State.ANSWERED, problem__gt="")
-    asked = Exists(ModelCall.objects.filter(turn=OuterRef("pk")).exclude(model=MEMORY))
+    asked = Exists(
+        ModelCall.objects.filter(turn=OuterRef("pk")).exclude(model=MEMORY).exclude(outcome=Outcome.EXPLORED)
+    )
     return found.filter(~broken_off, asked, ~from_memory(), state__in=ended)
 
 

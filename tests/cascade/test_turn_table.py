@@ -85,6 +85,14 @@ def judged(shop, answers, *, rating=None, corrected="", state="answered"):
 SHOWN = {"small": ("It costs $5.00.", "accepted")}
 
 
+def test_a_turn_that_only_memory_answered_in_time_is_left_out_whatever_was_explored(shop):
+    refused = {MEMORY: ("It costs $1.00.", "rejected"), "small": ("", "explored")}
+    turn = judged(shop, refused, state="handed_over")
+    with in_tenant(shop.tenant_id):
+        ModelCall.objects.filter(turn=turn, model="small").update(error="timeout", finish_reason="")
+    assert read(shop).table.questions == ()
+
+
 @pytest.mark.parametrize(
     ("answers", "more", "quality", "kinds"),
     [
