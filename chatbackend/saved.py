@@ -49,7 +49,11 @@ async def judged(match: Match, material: Material, shown: Context, judge: Scorer
     strictest = max(tier.threshold for tier in material.strategy.tiers)
     if strictest <= 0:
         return Given(match, None)
-    score = await judge.score(shown, match.text, deadline_seconds=seconds)
+    try:
+        score = await judge.score(shown, match.text, deadline_seconds=seconds)
+    except Exception as problem:  # a scorer that fails rejects, whatever its reason
+        report(problem)
+        return None
     return Given(match, score) if score is not None and score >= strictest else None
 
 

@@ -69,6 +69,19 @@ async def test_what_the_scorer_does_not_accept_for_this_customer_is_not_shown(mo
     assert [reply.given for reply in await on_record(alice, SavedReply)] == [0]
 
 
+class Broken(ScriptedScorer):
+    async def score(self, context, answer, *, deadline_seconds=2.0):
+        if "desk lamp is" in answer:
+            raise RuntimeError("the scorer is gone")
+        return await super().score(context, answer, deadline_seconds=deadline_seconds)
+
+
+async def test_a_scorer_that_fails_accepts_no_saved_reply_and_the_turn_goes_on(models, alice):
+    broken = engine(models)
+    broken.scorer = Broken({"A model": 0.9})
+    assert said(await ask(await in_db(alice.caller)(), QUESTION, engine=broken)) == "A model says: good."
+
+
 async def test_without_a_value_or_a_vector_the_models_are_asked(models, alice):
     caller = await in_db(alice.caller)("c3", ORDER | {"status": ""})
     assert said(await ask(caller, QUESTION, engine=engine(models))) == "A model says: good."
