@@ -21,8 +21,9 @@ from pgvector import HalfVector
 from accounts.tenancy import in_tenant
 from cascade.material import dearest_cost
 from cascade.memory.scope import Scope
-from cascade.models import Chatbot, MemoryUse, Message, ModelCall, RememberedAnswer, Turn
-from cascade.values import Outcome
+from cascade.models import Article, Chatbot, MemoryUse, Message, ModelCall, RememberedAnswer, Turn
+from cascade.passages import split
+from cascade.values import Outcome, Passage
 
 CANDIDATES = 8  # of each kind, own and shared, that the hit rule looks at
 OWN_FOR = timedelta(hours=1)  # a personal answer is not given again later, nor on another day
@@ -84,7 +85,7 @@ class Candidate:
 def candidates(place: Place, vector: Sequence[float]) -> list[Candidate]:
     """What may be given to this customer of what was answered before, the most similar question first.
 
-    Those that used an article which has changed are forgotten on the way.
+    Those that used an article which has changed are forgotten on the way; what lay behind them is found next time.
     """
     with in_tenant(place.tenant_id):
         found = rows(place, vector)
@@ -92,8 +93,7 @@ def candidates(place: Place, vector: Sequence[float]) -> list[Candidate]:
         stale = [row["id"] for row in found if any(now.get(slug) != was for slug, was in row["articles"].items())]
         if stale:
             _of(place.tenant_id, place.chatbot_id).filter(id__in=stale).delete()
-            return candidates(place, vector)
-        return [_candidate(row) for row in found]
+        return [_candidate(row) for row in found if row["id"] not in stale]
 
 
 def wanted(place: Place, vector: Sequence[float]) -> dict[str, Any]:
@@ -162,7 +162,7 @@ class Keep:
     answer: str
     answer_vector: Sequence[float]
     general: float
-    articles: tuple[str, ...]  # slugs of those that were before the model
+    passages: tuple[Passage, ...]  # that were before the model
     knowledge: str
 
 
@@ -170,11 +170,11 @@ def keep(place: Place, kept: Keep) -> UUID | None:
     """The new answer's id; it takes the place of an older one to the same question, in the same scope.
 
     None: the turn's answer must not be kept. It was not accepted (a person answers, it was filtered, cut or voted
-    down), or its call is not on record.
+    down), its call is not on record, or an article says something else by now (the index may still have it as it was).
     """
     with in_tenant(place.tenant_id):
-        call = _accepted(kept.turn_id)
-        if call is None or call.score is None or call.turn.strategy_id != place.strategy_id:
+        call, articles = _accepted(kept.turn_id), _still_said(place.chatbot_id, kept.passages)
+        if call is None or call.score is None or call.turn.strategy_id != place.strategy_id or articles is None:
             return None
         personal = kept.scope is Scope.CUSTOMER or (kept.scope is Scope.SEGMENT and not place.segment)
         whose = {
@@ -197,7 +197,7 @@ def keep(place: Place, kept: Keep) -> UUID | None:
             strategy_id=place.strategy_id,
             general=kept.general,
             basis=place.own_basis if personal else place.basis,
-            articles=article_hashes(place.chatbot_id, set(kept.articles)),
+            articles=articles,
             knowledge=kept.knowledge,
             cost_micros=call.turn.calls.aggregate(cost=Sum("cost_micros"))["cost"] or 0,
             dearest_micros=dearest_cost(call).micros,
@@ -210,6 +210,19 @@ def _accepted(turn_id: UUID) -> ModelCall | None:
     calls = ModelCall.objects.select_related("turn__strategy").filter(turn_id=turn_id, outcome=Outcome.ACCEPTED)
     calls = calls.filter(tier__gte=0, turn__state=Turn.State.ANSWERED, turn__problem="")
     return calls.exclude(turn__messages__feedback__rating=-1).first()
+
+
+def _still_said(chatbot_id: UUID, passages: Sequence[Passage]) -> dict[str, str] | None:
+    """Hashes of the passages' articles, by slug; None: one of them does not say its passage now."""
+    articles = Article.objects.filter(chatbot_id=chatbot_id, slug__in={passage.source_id for passage in passages})
+    now = {article.slug: article for article in articles}
+    for passage in passages:
+        article = now.get(passage.source_id)
+        if article is None or passage.title != article.title:
+            return None
+        if passage.text != article.body and passage.text not in split(article.body):
+            return None
+    return {slug: article.content_hash for slug, article in now.items()}
 
 
 def _lifetime(chatbot_id: UUID, *, personal: bool) -> timedelta:
@@ -245,9 +258,9 @@ def voted_down(message: Message) -> None:
     """A customer does not think the reply good: what is remembered of it is forgotten. Runs inside `in_tenant`."""
     if message.turn_id is None:  # staff wrote it unasked
         return
-    uses = MemoryUse.objects.filter(turn_id=message.turn_id)
-    given = uses.filter(outcome=MemoryUse.Outcome.SERVED).values_list("remembered_id", flat=True)
-    wrong = Q(turn_id=message.turn_id) | Q(id__in=list(given))
+    said_it = (MemoryUse.Outcome.SERVED, MemoryUse.Outcome.RIGHT)
+    uses = MemoryUse.objects.filter(turn_id=message.turn_id, outcome__in=said_it)
+    wrong = Q(turn_id=message.turn_id) | Q(id__in=list(uses.values_list("remembered_id", flat=True)))
     _of(message.tenant_id, message.conversation.chatbot_id).filter(wrong).delete()
     uses.update(outcome=MemoryUse.Outcome.WRONG, saved_micros=0, dearest_micros=0)
 

@@ -9,8 +9,6 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from django.db import DatabaseError, InterfaceError
-
 from accounts.tenancy import in_db
 from cascade import context, remembered
 from cascade.context import Built
@@ -67,7 +65,7 @@ class Remembering:
                 await noting(self._place(), self._turn.id, self._recalled.candidate, outcome, self._recalled.confidence)
             if self._asked and (answer := _fresh(result)) and not context.stale_notice(self._built.report):
                 await self._keep(self._asked, answer)
-        except (DatabaseError, InterfaceError) as problem:
+        except Exception as problem:  # the turn is over, and none the worse
             report(problem)
 
     # --- before -------------------------------------------------------------------------------
@@ -128,7 +126,7 @@ class Remembering:
             answer=answer,
             answer_vector=answer_vector,
             general=asked.general,
-            articles=tuple(passage.source_id for passage in known.passages),
+            passages=known.passages,
             knowledge=scope.knowledge(self._material.context.passages),
         )
 

@@ -90,13 +90,14 @@ def basis(context: Context, instructions: Instructions, scope: Scope) -> str:
     if scope is Scope.CUSTOMER:
         told += [customer.attributes, [(r.type, r.external_id, r.data) for r in customer.records], context.now.date()]
     else:
-        told += ruled(context)
+        told += ruled(context, instructions.instructions)
     return digest(map(repr, told))
 
 
-def ruled(context: Context) -> list[tuple[str, str]]:
-    """What of the customer's profile the articles have rules for, as far as words tell: what they mention."""
-    mentioned = {word for passage in context.passages for word in words(f"{passage.title} {passage.text}", None)}
+def ruled(context: Context, instructions: str) -> list[tuple[str, str]]:
+    """What of the customer's profile the rules, in articles and instructions, tell apart: what they mention."""
+    rules = [instructions, *(f"{passage.title} {passage.text}" for passage in context.passages)]
+    mentioned = {word for rule in rules for word in words(rule, None)}
     return [
         (name, str(value))
         for name, value in sorted(context.customer.attributes.items())

@@ -32,7 +32,7 @@ def words(text: str, most: int | None = MOST_WORDS) -> list[str]:
     """In lower case, figures as 0; the first `most` (None: all)."""
     return [
         "0" if word.isdigit() else word
-        for word in _WORD.findall(text.lower().replace("\N{RIGHT SINGLE QUOTATION MARK}", "'"))[:MOST_WORDS]
+        for word in _WORD.findall(text.lower().replace("\N{RIGHT SINGLE QUOTATION MARK}", "'"))[:most]
     ]
 
 

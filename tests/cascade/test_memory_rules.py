@@ -89,6 +89,20 @@ def test_customers_for_whom_the_articles_have_other_rules_share_no_answers():
     assert len({rests_on(plan="Basic"), rests_on(plan="Plus"), rests_on(vips=True)}) == 3
 
 
+@pytest.mark.parametrize(
+    ("article", "instructions"),
+    [(f"{'Send it back. ' * 100}With the plan Plus 60 days.", "Be kind."), ("30 days.", "Plus members have 60 days.")],
+)
+def test_a_rule_counts_wherever_it_stands(article, instructions):
+    shop = Instructions("Northwind", instructions)
+
+    def rests_on(plan: str) -> str:
+        known = replace(context(plan=plan), passages=(Passage("returns", "Returns", article),))
+        return scope.basis(known, shop, Scope.EVERYBODY)
+
+    assert rests_on("Basic") == rests_on("Standard") != rests_on("Plus")
+
+
 def test_a_question_that_leans_on_what_was_said_is_remembered_with_it():
     said = (Utterance("customer", "Do you sell lamps?"), Utterance("assistant", "Yes."))
     assert scope.key("How long does it take?", said) == "Do you sell lamps? How long does it take?"

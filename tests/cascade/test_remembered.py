@@ -16,10 +16,15 @@ from cascade import conversations, remembered
 from cascade.embedder import SIZE
 from cascade.memory.scope import Scope
 from cascade.models import Article, Chatbot, Conversation, MemoryUse, Message, ModelCall, RememberedAnswer, Turn
+from cascade.passages import split
 from cascade.remembered import Keep, Place
+from cascade.values import Passage
 from tests.cast import Shop, open_shop
 
 pytestmark = pytest.mark.usefixtures("database")
+
+
+RETURNS = Passage("returns", "Returns", "Returns are free for 30 days.")
 
 
 def vector(angle: float = 0.0) -> list[float]:
@@ -76,7 +81,7 @@ def keep(place: Place, scope: Scope = Scope.EVERYBODY, question: str = "What?", 
         "answer": f"to {question}",
         "answer_vector": vector(),
         "general": 5.0,
-        "articles": (),
+        "passages": (),
         "knowledge": "",
     } | more
     return remembered.keep(place, Keep(turn.id, scope, question, vector(angle), **given))
@@ -148,7 +153,7 @@ def test_an_answer_falls_with_an_article_that_it_used_and_with_no_other(alice):
         Article.objects.create(
             tenant_id=alice.tenant_id, chatbot_id=alice.chatbot_id, slug="other", title="O", body="o"
         )
-    keep(place_of(alice), articles=("returns",))
+    keep(place_of(alice), passages=(RETURNS,))
     with in_tenant(alice.tenant_id):
         Article.objects.filter(slug="other").update(body="changed")
     assert found(place_of(alice))
@@ -157,6 +162,17 @@ def test_an_answer_falls_with_an_article_that_it_used_and_with_no_other(alice):
     assert not found(place_of(alice))
     with in_tenant(alice.tenant_id):
         assert not RememberedAnswer.objects.exists()
+
+
+def test_an_answer_to_which_an_article_was_shown_as_it_no_longer_is_is_not_kept(alice):
+    """It may have changed while the model wrote, and the index has it as it was until it is made again."""
+    with in_tenant(alice.tenant_id):
+        body = "\n\n".join(["Returns cost $5. " * 60, "Send them to Oslo. " * 60])
+        Article.objects.filter(slug="returns").update(body=body)
+    assert keep(place_of(alice), passages=(RETURNS,)) is None
+    assert keep(place_of(alice), passages=(Passage("gone", "Gone", "Gone."),)) is None
+    assert keep(place_of(alice), passages=(Passage("returns", "Returns", body),))
+    assert all(keep(place_of(alice), passages=(Passage("returns", "Returns", text),)) for text in split(body))
 
 
 def test_an_answer_falls_with_the_strategy_and_with_time(alice):
@@ -178,14 +194,19 @@ def test_only_the_answer_of_an_answered_turn_is_kept(alice, state):
     assert not found(place_of(alice))
 
 
-def test_a_vote_against_the_reply_forgets_it_wherever_it_was_given(alice):
+@pytest.mark.parametrize(
+    ("outcome", "checks"), [("served", [(0.99, True)]), ("right", [(0.99, True)]), ("refused", [])]
+)
+def test_a_vote_against_the_reply_forgets_what_said_it_and_counts_against_memory_alone_where_it_did(
+    alice, outcome, checks
+):
     place = place_of(alice)
     keep(place)
     caller = alice.caller("c2")
     other = place_of(alice, "c2")
     turn = answered(other)
     [candidate] = remembered.candidates(other, vector())
-    remembered.note(other, turn.id, candidate, MemoryUse.Outcome.SERVED, 0.99)
+    remembered.note(other, turn.id, candidate, outcome, 0.99)
     with in_tenant(alice.tenant_id):
         message = Message.objects.create(
             tenant_id=alice.tenant_id,
@@ -196,8 +217,8 @@ def test_a_vote_against_the_reply_forgets_it_wherever_it_was_given(alice):
             seq=1,
         )
     conversations.set_feedback(caller, message.id, -1)
-    assert not found(place)
-    assert remembered.checked(place) == [(0.99, True)]
+    assert (not found(place)) == (outcome != "refused")
+    assert remembered.checked(place) == checks
 
 
 def test_an_answer_that_a_check_found_wrong_is_forgotten(alice):
