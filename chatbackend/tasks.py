@@ -11,6 +11,7 @@ from uuid import UUID
 
 from django.conf import settings
 from procrastinate.contrib.django import app
+from procrastinate.jobs import Status
 
 from accounts import export_jobs, ledger, webhooks
 from accounts.rest import idempotency
@@ -182,6 +183,18 @@ def watch_drift(timestamp: int) -> None:
 def optimise_cascade(tenant_id: str, proposal_id: str) -> None:
     """Deferred by name from the page of proposals; how it ended stands on the proposal."""
     strategy_proposals.propose(UUID(tenant_id), UUID(proposal_id))
+
+
+@app.periodic(cron="* * * * *")
+@app.task(queueing_lock="let_go_of_dead_jobs", pass_context=False)
+async def let_go_of_dead_jobs(timestamp: int) -> None:
+    """Whose worker died: they have failed, and keep the next of their lock waiting no longer.
+
+    Of those that are not resumed. A promotion has to be asked for again, the others are deferred again as it is.
+    """
+    for task in (read_uploads, index_knowledge, score_in_shadow, promote_scorer):
+        for job in await app.job_manager.get_stalled_jobs(task_name=task.name):
+            await app.job_manager.finish_job(job, Status.FAILED, delete_job=False)
 
 
 async def _resume(*task_names: str) -> None:

@@ -7,7 +7,7 @@ import io
 import pytest
 from asgiref.sync import async_to_sync
 from django.core.management import call_command
-from django.db import connections
+from django.db import connection, connections
 from procrastinate.contrib.django import app
 from procrastinate.contrib.django.models import ProcrastinateJob
 
@@ -110,3 +110,14 @@ def test_a_training_runs_in_a_process_of_its_own_and_fails_aloud():
     open_shop("alice", "http://127.0.0.1:1")
     tasks.train_scorer.defer(arguments=["--tenant=alice"])
     assert work() == {"train_scorer": "failed"}  # too few labels
+
+
+def test_a_job_whose_worker_died_keeps_the_next_one_of_its_lock_waiting_no_longer():
+    tasks.score_in_shadow.defer(timestamp=0)
+    with connection.cursor() as cursor:  # taken by a worker that is gone
+        cursor.execute("UPDATE procrastinate_jobs SET status = 'doing'")
+    tasks.score_in_shadow.defer(timestamp=60)
+    tasks.let_go_of_dead_jobs.defer(timestamp=60)
+    work()
+    shadows = ProcrastinateJob.objects.filter(task_name=tasks.score_in_shadow.name).order_by("id")
+    assert [job.status for job in shadows] == ["failed", "succeeded"]
