@@ -23,11 +23,14 @@ from tests.accounts.books import charge, held_turn, tamper
 from tests.cast import open_shop
 
 TWICE = uuid7()
-TODAY = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+
+
+def today() -> datetime:
+    return datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
 
 
 def openai(*results: dict) -> str:
-    bucket = {"object": "bucket", "start_time": int(TODAY.timestamp()), "end_time": 0, "results": list(results)}
+    bucket = {"object": "bucket", "start_time": int(today().timestamp()), "end_time": 0, "results": list(results)}
     return json.dumps({"object": "page", "data": [bucket], "has_more": False, "next_page": None})
 
 
@@ -36,7 +39,7 @@ def tokens(model: str, entering: int, leaving: int) -> dict:
 
 
 def anthropic(*results: dict) -> str:
-    bucket = {"starting_at": f"{TODAY:%Y-%m-%dT%H:%M:%SZ}", "ending_at": "", "results": list(results)}
+    bucket = {"starting_at": f"{today():%Y-%m-%dT%H:%M:%SZ}", "ending_at": "", "results": list(results)}
     return json.dumps({"data": [bucket], "has_more": False, "next_page": None})
 
 
@@ -46,8 +49,8 @@ def anthropic(*results: dict) -> str:
 def test_tokens_of_openai_are_summed_by_model_whatever_its_snapshot():
     report = openai(tokens("gpt-x-2026-01-31", 100, 10), tokens("gpt-x", 7, 1), tokens("gpt-y", 5, 5))
     assert provider_usage.read(report) == {
-        (TODAY.date(), "gpt-x"): Used(107, 11),
-        (TODAY.date(), "gpt-y"): Used(5, 5),
+        (today().date(), "gpt-x"): Used(107, 11),
+        (today().date(), "gpt-y"): Used(5, 5),
     }
 
 
@@ -59,7 +62,7 @@ def test_tokens_of_anthropic_include_those_read_from_and_written_to_its_cache():
         "cache_read_input_tokens": 1000,
         "output_tokens": 9,
     }
-    assert provider_usage.read(anthropic(result)) == {(TODAY.date(), "claude-z"): Used(1123, 9)}
+    assert provider_usage.read(anthropic(result)) == {(today().date(), "claude-z"): Used(1123, 9)}
 
 
 @given(st.lists(st.integers(0, 10**12), min_size=1, max_size=6))
@@ -115,8 +118,8 @@ def test_a_report_that_agrees_with_all_tenants_books_says_so(books, tmp_path):
 
 def test_every_difference_is_shown_by_day_and_model(books, tmp_path):
     told = reconciled(tmp_path, openai(tokens("small", 241, 60), tokens("other", 5, 0)))
-    assert f"{TODAY:%Y-%m-%d} small: input tokens: reported 241, booked 240" in told
-    assert f"{TODAY:%Y-%m-%d} other: input tokens: reported 5, booked 0" in told
+    assert f"{today():%Y-%m-%d} small: input tokens: reported 241, booked 240" in told
+    assert f"{today():%Y-%m-%d} other: input tokens: reported 5, booked 0" in told
     assert "2 differences" in told
     assert "small: input tokens: reported 0, booked 240" in reconciled(tmp_path, openai(tokens("other", 0, 0)))
 
@@ -198,7 +201,7 @@ def test_a_cost_that_the_log_tells_goes_before_the_price(estimated, tmp_path):
 
 def test_what_a_whole_days_log_does_not_know_was_never_billed_if_it_was_an_estimate(estimated, tmp_path):
     shop, reported, guessed = estimated
-    days = ("--whole-days", f"{TODAY - timedelta(days=1):%Y-%m-%d}", f"{TODAY + timedelta(days=1):%Y-%m-%d}")
+    days = ("--whole-days", f"{today() - timedelta(days=1):%Y-%m-%d}", f"{today() + timedelta(days=1):%Y-%m-%d}")
     stranger = uuid7()
     shown = reconciled(tmp_path, log_of(line(stranger, 1, 1)), "--correct", *days, name="log.jsonl")
     assert f"call {guessed}: not in the log, booked $0.000300 for 100 tokens in and 50 out: corrected" in shown
@@ -212,7 +215,7 @@ def test_what_a_whole_days_log_does_not_know_was_never_billed_if_it_was_an_estim
 def test_a_call_that_may_be_of_the_day_before_is_not_missed_in_a_whole_days_log(estimated, tmp_path):
     shop, _, guessed = estimated
     tamper(shop.tenant_id, "UPDATE accounts_hold SET created_at = created_at - interval '2 days'")
-    days = ("--whole-days", f"{TODAY - timedelta(days=1):%Y-%m-%d}", f"{TODAY + timedelta(days=1):%Y-%m-%d}")
+    days = ("--whole-days", f"{today() - timedelta(days=1):%Y-%m-%d}", f"{today() + timedelta(days=1):%Y-%m-%d}")
     shown = reconciled(tmp_path, log_of(line(uuid7(), 1, 1)), "--correct", *days, name="log.jsonl")
     assert str(guessed) not in shown
     assert booked(shop)[2:] == []
