@@ -14,6 +14,7 @@ from django.utils import timezone
 from accounts.models import Account, LedgerEntry, Tenant
 from accounts.templatetags.money import dollars
 from cascade.models import Conversation, MemoryUse, ModelCall, Turn
+from cascade.providers.remembered import MEMORY
 from cascade.values import Outcome
 
 DAYS = 7
@@ -66,9 +67,9 @@ def remembered(tenant: Tenant) -> Figure:
     checked = (MemoryUse.Outcome.RIGHT, MemoryUse.Outcome.WRONG, MemoryUse.Outcome.UNCLEAR)
     uses = MemoryUse.objects.filter(created_at__gte=tenant.midnight().replace(day=1))
     saved = uses.aggregate(saved=Sum("saved_micros"), given=Count("id", Q(outcome=MemoryUse.Outcome.SERVED)))
-    checks = uses.filter(outcome__in=checked).aggregate(
-        cost=Sum("turn__calls__cost_micros"), count=Count("turn", distinct=True)
-    )
+    afresh = uses.filter(outcome__in=checked).exclude(turn__calls__model=MEMORY)  # not those that were voted down
+    live = ~Q(turn__calls__outcome=Outcome.EXPLORED)
+    checks = afresh.aggregate(cost=Sum("turn__calls__cost_micros", filter=live), count=Count("turn", distinct=True))
     note = f"{saved['given']} answers given again; {checks['count']} checks cost {dollars(checks['cost'] or 0)}"
     return Figure("Saved by memory this month", dollars((saved["saved"] or 0) - (checks["cost"] or 0)), note)
 

@@ -8,7 +8,7 @@ from django.urls import reverse
 from accounts.tenancy import in_tenant
 from cascade import remembered
 from cascade.memory.scope import Scope
-from cascade.models import MemoryUse, RememberedAnswer
+from cascade.models import MemoryUse, ModelCall, RememberedAnswer
 from tests.cascade.test_remembered import answered, keep, place_of, vector
 from tests.cast import open_shop
 from tests.chatbackend.test_admin import logged_in
@@ -53,8 +53,21 @@ def test_the_first_page_tells_what_memory_saved_this_month_less_what_checking_co
     keep(place)
     for outcome in (MemoryUse.Outcome.SERVED, MemoryUse.Outcome.SERVED, MemoryUse.Outcome.RIGHT):
         [candidate] = remembered.candidates(place, vector())
-        remembered.note(place, answered(place).id, candidate, outcome, 0.99)
+        turn = answered(place)
+        remembered.note(place, turn.id, candidate, outcome, 0.99)
+    call_of(place, turn, "large", "explored", 500)
+    voted_down = answered(place)
+    call_of(place, voted_down, "memory", "accepted", 0)
+    remembered.note(place, voted_down.id, candidate, MemoryUse.Outcome.WRONG, 0.99)
     page = logged_in((alice, "owner")).get(reverse("admin:index")).content.decode()
     assert "Saved by memory this month" in page
     assert "$0.000030" in page  # twice 30 saved, 30 paid for a check
     assert "2 answers given again; 1 checks cost $0.000030" in page
+
+
+def call_of(place, turn, model: str, outcome: str, micros: int) -> None:
+    with in_tenant(place.tenant_id):
+        ModelCall.objects.create(
+            tenant_id=place.tenant_id, turn=turn, number=2, tier=1, model=model, threshold=0.5, outcome=outcome,
+            cost_micros=micros,
+        )  # fmt: skip
