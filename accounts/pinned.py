@@ -140,7 +140,7 @@ def _begin(host: str, port: int) -> _LookUp:
         raise PostFailed("unreachable", "too many names are being looked up")
     found: Future[list[_Address]] = Future()
     found.set_running_or_notify_cancel()  # whoever stops waiting does not cancel it for the others
-    found.add_done_callback(lambda _: _LOOK_UPS.pop(host))
+    found.add_done_callback(lambda _: _LOOK_UPS.pop(host, None))  # another thread may have looked it up too
     look_up = _LOOK_UPS[host] = _LookUp(time.monotonic(), found)
     Thread(target=_resolve_into, args=(found, host, port), name="pinned-dns", daemon=True).start()
     return look_up

@@ -9,6 +9,7 @@ from rest_framework import serializers
 
 from accounts import models
 from accounts.export_formats import FORMATS
+from accounts.identity import VISITOR_PREFIX
 from accounts.permissions import SCOPES
 from accounts.rest.fields import Dollars, Id, JSONObject, Matching, PositiveDollars, Row, Shape, Text, Whole
 from accounts.rest.problems import Problem
@@ -45,7 +46,7 @@ class Member(Row):
 
 
 class NewMember(Shape):
-    email = Matching(r"^[A-Za-z0-9._%+-]{1,64}@[A-Za-z0-9-]{1,63}(\.[A-Za-z0-9-]{1,63}){0,3}$", max_length=150)
+    email = Matching(r"^[A-Za-z0-9._%+-]{1,64}@[A-Za-z0-9-]{1,63}(\.[A-Za-z0-9-]{1,63}){0,3}\Z", max_length=150)
     role = serializers.ChoiceField(models.Member.Role.choices)
 
 
@@ -101,6 +102,11 @@ class CustomerWithRecords(Customer):
     class Meta(Customer.Meta):
         fields: Any = (*Customer.Meta.fields, "records")
 
+    def validate_external_id(self, external_id: str) -> str:
+        if external_id.startswith(VISITOR_PREFIX):
+            raise serializers.ValidationError(f"a customer's id does not begin with {VISITOR_PREFIX}")
+        return external_id
+
 
 class Customers(Shape):
     customers = serializers.ListField(child=CustomerWithRecords(), min_length=1, max_length=1000)
@@ -132,6 +138,15 @@ class Budget(Row):
             "refusal",
             "created_at",
         )
+
+
+class ChangedBudget(Budget):
+    """Whom a budget is for, for how long, and whether it refuses is chosen once."""
+
+    subject = Text(read_only=True)
+
+    class Meta(Budget.Meta):
+        read_only_fields = ("scope", "period", "hard")
 
 
 class Spending(Shape):
@@ -229,7 +244,7 @@ class NewExport(Shape):
 
 
 URL = ("^https?" if settings.PRIVATE_RECORD_SOURCES else "^https") + (
-    r"://[A-Za-z0-9-]{1,63}(\.[A-Za-z0-9-]{1,63}){0,4}(:[0-9]{1,5})?(/[A-Za-z0-9._~=&%+-]{0,60}){0,4}$"
+    r"://[A-Za-z0-9-]{1,63}(\.[A-Za-z0-9-]{1,63}){0,4}(:[0-9]{1,5})?(/[A-Za-z0-9._~=&%+-]{0,60}){0,4}\Z"
 )
 
 

@@ -14,7 +14,7 @@ from accounts import auth, customers, members, models, serializers, statements, 
 from accounts.rest.fields import Flag, Id, Moment
 from accounts.rest.lists import Filter, text
 from accounts.rest.problems import Problem
-from accounts.rest.views import Changed, Listed, Made, Removed, Resource, Shown
+from accounts.rest.views import Changed, Listed, Removed, Resource, Shown
 
 # --- the tenant and its people ------------------------------------------------------------
 
@@ -186,7 +186,7 @@ class Records(Listed, Shown, Removed, Resource):
 # --- the books ----------------------------------------------------------------------------
 
 
-class Budgets(Listed, Shown, Made, Changed, Removed, Resource):
+class Budgets(Listed, Shown, Changed, Removed, Resource):
     """What turns may cost: in a day, a month or in all; of the tenant, a chatbot, a segment or a customer."""
 
     resource, rows = "budgets", models.Budget
@@ -195,6 +195,9 @@ class Budgets(Listed, Shown, Made, Changed, Removed, Resource):
         "scope": Filter("scope", fields.ChoiceField(models.Budget.Scope.choices)),
         "period": Filter("period", fields.ChoiceField(models.Budget.Period.choices)),
     }
+
+    def get_serializer_class(self) -> Any:
+        return serializers.ChangedBudget if self.action == "partial_update" else self.serializer_class
 
     @extend_schema(responses=serializers.Spending(many=True))
     @action(detail=True, methods=["get"], pagination_class=None, filters={})

@@ -199,7 +199,8 @@ def _record(delivery_id: UUID, status: int, problem: str) -> None:
         delivery.state = State.DEAD
         log.warning("webhook_delivery_dead", tenant_id=str(delivery.tenant_id), delivery_id=str(delivery_id))
     else:
-        delivery.due_at = timezone.now() + timedelta(seconds=DELAYS[delivery.attempts - 1])
+        made = max(delivery.attempts, 1)  # 0: it was replayed meanwhile
+        delivery.due_at = timezone.now() + timedelta(seconds=DELAYS[made - 1])
         _defer(delivery)
     delivery.save(update_fields=["state", "problem", "delivered_at", "due_at"])
     if status == GONE:  # as Standard Webhooks has it: the receiver wants no more

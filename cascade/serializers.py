@@ -23,8 +23,8 @@ from cascade import models
 from cascade.conversations import LONGEST_REPLY
 from cascade.strategy_check import LONGEST_SECONDS, MOST_OUTPUT_TOKENS, MOST_TIERS
 
-ORIGIN = r"^https?://(\*\.[a-z0-9-]{1,63}\.)?[a-z0-9-]{1,63}(\.[a-z0-9-]{1,63}){0,3}(:[0-9]{1,5})?$"
-HTTPS = r"^https://[A-Za-z0-9-]{1,63}(\.[A-Za-z0-9-]{1,63}){0,4}(:[0-9]{1,5})?(/[A-Za-z0-9._~=&%+-]{0,60}){0,4}$"
+ORIGIN = r"^https?://(\*\.[a-z0-9-]{1,63}\.)?[a-z0-9-]{1,63}(\.[a-z0-9-]{1,63}){0,3}(:[0-9]{1,5})?\Z"
+HTTPS = r"^https://[A-Za-z0-9-]{1,63}(\.[A-Za-z0-9-]{1,63}){0,4}(:[0-9]{1,5})?(/[A-Za-z0-9._~=&%+-]{0,60}){0,4}\Z"
 
 
 class Widget(Row):
@@ -81,7 +81,7 @@ class RecordSourceSecret(Shape):
 
 class Article(Row):
     chatbot = Ref(models.Chatbot.objects.all)
-    slug = Matching(r"^[a-zA-Z0-9_-]+$", max_length=100)
+    slug = Matching(r"^[a-zA-Z0-9_-]+\Z", max_length=100)
     body = Text(max_length=20000)
 
     class Meta:

@@ -22,7 +22,7 @@ from accounts.rest.lists import Filter, text
 from accounts.rest.problems import Problem
 from accounts.rest.views import Changed, Listed, Made, Removed, Resource, Shown
 from accounts.sealing import seal
-from cascade import conversations, models, scorer_versions, serializers, strategies, usage
+from cascade import conversations, knowledge, models, scorer_versions, serializers, strategies, usage
 
 SEARCHED = 5000  # newest messages; a search through all would read the whole table
 TIMES = {"created_after": Filter("created_at__gte", Moment()), "created_before": Filter("created_at__lt", Moment())}
@@ -94,6 +94,22 @@ class Articles(Listed, Shown, Made, Changed, Removed, Resource):
 
     def get_serializer_class(self) -> Any:
         return serializers.ChangedArticle if self.action == "partial_update" else self.serializer_class
+
+    def create(self, request: Any, *args: Any, **kwargs: Any) -> Response:
+        return self._indexed(super().create(request, *args, **kwargs))
+
+    def partial_update(self, request: Any, *args: Any, **kwargs: Any) -> Response:
+        return self._indexed(super().partial_update(request, *args, **kwargs))
+
+    def destroy(self, request: Any, *args: Any, **kwargs: Any) -> Response:
+        article = self.get_object()
+        article.delete()
+        knowledge.changed(article.chatbot_id)
+        return Response(status=204)
+
+    def _indexed(self, response: Response) -> Response:
+        knowledge.index_soon(models.Chatbot.objects.get(pk=response.data["chatbot"]))
+        return response
 
 
 class Strategies(Listed, Shown, Resource):

@@ -34,7 +34,10 @@ SIDEBAR = {
         **{"hold": "lock_clock", "tariff": "handshake", "price": "sell"},
     },
     "Chatbot": {"chatbot": "chat_bubble", "widget": "widgets"},
-    "Knowledge": {"article": "article", "upload": "upload_file", "lookup": "help", "savedreply": "quickreply"},
+    "Knowledge": {
+        **{"article": "article", "upload": "upload_file", "lookup": "help", "savedreply": "quickreply"},
+        "rememberedanswer": "psychology",
+    },
     "Strategy": {
         "cascadestrategy": "stairs",
         "proposal": "lightbulb",

@@ -14,13 +14,15 @@ from typing import Any
 from django.conf import settings
 
 from accounts.rest import problems
+from chatbackend.openai_wire import ApiError
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Scope]]
 Sender = Callable[[Scope], Awaitable[None]]
 Application = Callable[..., Awaitable[None]]  # an ASGI application
 
-PATHS = ("/api/", "/v1/")
+OPENAI = "/v1/"
+PATHS = ("/api/", OPENAI)
 LINGER_SECONDS = 2.0  # with a sender who is still sending
 
 
@@ -36,7 +38,7 @@ def limited(application: Application, most: int | None = None) -> Application:
         if scope["type"] != "http" or not scope["path"].startswith(PATHS):
             return await application(scope, receive, send)
         if _announced(scope) > limit:
-            return await _refuse(receive, send)
+            return await _refuse(scope, receive, send)
         read = 0
 
         async def counted() -> Scope:
@@ -50,7 +52,7 @@ def limited(application: Application, most: int | None = None) -> Application:
         try:
             await application(scope, counted, send)
         except TooLarge:  # the body is read before anything is sent
-            await _refuse(receive, send)
+            await _refuse(scope, receive, send)
 
     return serve
 
@@ -60,10 +62,18 @@ def _announced(scope: Scope) -> int:
     return int(told) if told.isdigit() else 0
 
 
-async def _refuse(receive: Receive, send: Sender) -> None:
+def _told(path: str) -> tuple[str, dict[str, Any]]:
+    """Content type and body, as the door that was knocked at puts it."""
+    if path.startswith(OPENAI):
+        return "application/json", ApiError(413, "too_large", "the request is too large").told
+    return problems.CONTENT_TYPE, problems.body("too_large")
+
+
+async def _refuse(scope: Scope, receive: Receive, send: Sender) -> None:
     """The answer first; then what is on its way is dropped for a moment, or the sender would see a broken line."""
-    body = json.dumps(problems.body("too_large")).encode()
-    headers = {"content-type": problems.CONTENT_TYPE, "content-length": str(len(body)), "connection": "close"}
+    kind, told = _told(scope["path"])
+    body = json.dumps(told).encode()
+    headers = {"content-type": kind, "content-length": str(len(body)), "connection": "close"}
     raw = [(name.encode(), value.encode()) for name, value in headers.items()]
     await send({"type": "http.response.start", "status": 413, "headers": raw})
     await send({"type": "http.response.body", "body": body, "more_body": True})

@@ -15,7 +15,7 @@ from typing import Any
 from uuid import UUID, uuid5
 
 from django.http import HttpRequest, HttpResponseBase, JsonResponse, StreamingHttpResponse
-from django.urls import URLPattern, path
+from django.urls import URLPattern, path, re_path
 from django.views.decorators.csrf import csrf_exempt
 from uuid_utils.compat import uuid7
 
@@ -48,10 +48,14 @@ def patterns(engine: Callable[[], Engine]) -> list[URLPattern]:
     async def models(request: HttpRequest, name: str = "") -> HttpResponseBase:
         return await guarded(request, "GET", lambda caller: list_models(caller, name))
 
+    async def nowhere(request: HttpRequest) -> HttpResponseBase:
+        return JsonResponse(ApiError(404, "unknown_url", "this address is not offered here").told, status=404)
+
     return [
         path("chat/completions", csrf_exempt(completions)),
         path("models", csrf_exempt(models)),
         path("models/<str:name>", csrf_exempt(models)),
+        re_path("", csrf_exempt(nowhere)),
     ]
 
 

@@ -1,4 +1,4 @@
-"""The part of the REST API that needs more than one storey: forgetting a customer, closing a month, exports."""
+"""What of the REST API needs more than one storey: forgetting a customer, budgets, closing a month, exports."""
 
 from __future__ import annotations
 
@@ -14,20 +14,29 @@ from rest_framework.response import Response
 
 from accounts import export_jobs, models, serializers, statements, views
 from accounts.exports import Selection
+from accounts.permissions import allows
 from accounts.rest.fields import ANYTHING
 from accounts.rest.lists import Filter
 from accounts.rest.problems import Problem
 from accounts.rest.views import Listed, Resource, Router, Shown
 from chatbackend import downloads, erasure, personal_data, statement_page
+from chatbackend.budget_subject import budget_subject
 
 
 class Customers(views.Customers):
     """The tenant's own customers, by its own ids of them."""
 
+    def may(self, *, writing: bool) -> bool:
+        reads = self.action != "personal_data" or allows(
+            "conversations", writing=False, role=self.caller.role, scopes=self.caller.scopes
+        )
+        return reads and super().may(writing=writing)
+
     @extend_schema(responses={(200, "application/json"): ANYTHING})
     @action(detail=True, methods=["get"], url_path="personal-data")
     def personal_data(self, request: Any, pk: Any) -> Response:
-        """Everything that is known of the customer and was said with them, for whoever has a right to know."""
+        """Everything that is known of the customer and was said with them, for whoever has a right to know. A key needs
+        the scope `conversations:read` too."""
         customer = self.get_object()
         return Response(personal_data.tell(self.caller.tenant_id, customer.id))
 
@@ -39,6 +48,21 @@ class Customers(views.Customers):
         except erasure.StillAnswering as refused:
             raise Problem("conflict", str(refused)) from None
         return Response(status=204)
+
+
+class Budgets(views.Budgets):
+    """What turns may cost: in a day, a month or in all; of the tenant, a chatbot, a segment or a customer."""
+
+    def create(self, request: Any) -> Response:
+        """`subject` is the id of a chatbot or customer or the name of a segment; empty: each has this budget."""
+        told = self.get_serializer(data=request.data)
+        told.is_valid(raise_exception=True)
+        wanted = told.validated_data
+        try:
+            subject = budget_subject(wanted["scope"], wanted.get("subject", ""))
+        except ValueError as refused:
+            raise Problem("not_found", str(refused), pointer="/subject") from None
+        return self.made(told.save(tenant_id=self.caller.tenant_id, subject=subject))
 
 
 class Statements(views.Statements):
@@ -93,6 +117,7 @@ class Exports(Listed, Shown, Resource):
 
 router = Router()
 router.register("customers", Customers, "customer")
+router.register("budgets", Budgets, "budget")
 router.register("exports", Exports, "export")
 urlpatterns = [
     path("statements", Statements.as_view({"get": "list", "post": "create"}), name="statements"),

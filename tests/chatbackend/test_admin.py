@@ -189,10 +189,16 @@ def test_every_row_of_the_tenant_can_be_read_by_its_owner(shop, alice):
         assert alice.get(rows[0]).status_code == 200, model
 
 
-def test_what_a_lead_works_with_stands_in_the_sidebar(shop, alice):
+def test_every_page_stands_in_the_sidebar(shop, alice):
     page = alice.get(reverse("admin:index")).content.decode()
-    for name in ("cascadestrategy", "proposal", "shadowtrial", "strategychange", "driftreading"):
-        assert f'href="{reverse(f"admin:cascade_{name}_changelist")}"' in page, name
+    for model in site._registry:
+        assert f'href="{list_url(model)}"' in page, model
+
+
+def test_whoever_logs_in_at_the_login_page_itself_is_led_to_the_overview(shop):
+    User.objects.create_user("ann", password="a-good-password")
+    answer = Client().post(reverse("admin:login"), {"username": "ann", "password": "a-good-password"})
+    assert (answer.status_code, answer["Location"]) == (302, reverse("admin:index"))
 
 
 def test_nothing_of_another_tenant_is_found_anywhere(shop, charlie):

@@ -11,6 +11,7 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
+from procrastinate.contrib.django.models import ProcrastinateJob
 
 from accounts import ledger
 from accounts.models import Customer, CustomerRecord, KeptAnswer, Member
@@ -150,6 +151,38 @@ def test_money_is_told_in_dollars_as_text(shop, program):
         assert program.post("/budgets", {"scope": "tenant", "period": "day", "limit": wrong}).status_code == 400, wrong
 
 
+def test_a_budget_names_whom_turns_name_and_nobody_else(shop, program):
+    customer = program.post("/customers", {"external_id": "c1"}).json()["id"]
+    wanted = {"scope": "customer", "period": "day", "limit": "1"}
+    for subject in ("c1", str(shop.chatbot_id)):
+        answer = program.post("/budgets", wanted | {"subject": subject})
+        assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (404, "/subject"), subject
+    budget = program.post("/budgets", wanted | {"subject": customer.upper()}).json()
+    assert budget["subject"] == customer
+    path = f"/budgets/{budget['id']}"
+    assert program.patch(path, {"limit": "2"}).json()["limit"] == "2.000000"
+    for name, value in (("scope", "tenant"), ("subject", ""), ("period", "month"), ("hard", False)):
+        assert program.patch(path, {name: value}).status_code == 400, name
+
+
+def test_a_program_makes_no_visitor(program):
+    answer = program.post("/customers", {"external_id": "visitor:1"})
+    assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (400, "/external_id")
+
+
+def test_an_article_is_indexed_at_once_and_gone_at_once(shop, program):
+    told = {"chatbot": str(shop.chatbot_id), "slug": "gifts", "title": "Gifts", "body": "Wrapped."}
+    assert program.post("/articles", told | {"slug": "gifts\n"}).status_code == 400
+    made = program.post("/articles", told)
+    assert made.status_code == 201
+    assert [job.task_name for job in ProcrastinateJob.objects.all()] == ["chatbackend.tasks.index_knowledge"]
+    with in_tenant(shop.tenant_id):
+        before = Chatbot.objects.get(id=shop.chatbot_id).knowledge_version
+    assert program.delete(f"/articles/{made.json()['id']}").status_code == 204
+    with in_tenant(shop.tenant_id):
+        assert Chatbot.objects.get(id=shop.chatbot_id).knowledge_version == before + 1
+
+
 def test_a_row_that_was_changed_meanwhile_is_not_overwritten(shop, program):
     row = program.get(f"/chatbots/{shop.chatbot_id}")
     changed = program.patch(f"/chatbots/{shop.chatbot_id}", {"tone": "warm"}, If_Match=row["ETag"])
@@ -258,10 +291,11 @@ def test_only_json_is_read(program):
 
 
 @pytest.mark.parametrize("announced", [b"Content-Length: 50000000", b"Transfer-Encoding: chunked"])
-async def test_a_body_of_50_megabytes_is_refused_before_it_is_read(announced):
+@pytest.mark.parametrize("path", [b"/api/v1/customers", b"/v1/chat/completions"])
+async def test_a_body_of_50_megabytes_is_refused_before_it_is_read(announced, path):
     async with running(limited(http, most=100_000)) as port:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        writer.write(b"POST /api/v1/customers HTTP/1.1\r\nHost: localhost\r\n" + announced + b"\r\n\r\n")
+        writer.write(b"POST " + path + b" HTTP/1.1\r\nHost: localhost\r\n" + announced + b"\r\n\r\n")
         chunk = b"x" * 50_000
         for _ in range(3):
             writer.write(b"c350\r\n" + chunk + b"\r\n" if announced.endswith(b"chunked") else chunk)
@@ -269,6 +303,7 @@ async def test_a_body_of_50_megabytes_is_refused_before_it_is_read(announced):
         writer.close()
     assert answer.startswith(b"HTTP/1.1 413")
     assert b'"code": "too_large"' in answer
+    assert (b'"error": {' in answer) == path.startswith(b"/v1/")
 
 
 # --- every answer -----------------------------------------------------------------------------

@@ -214,9 +214,17 @@ def test_a_key_needs_the_very_scope_of_the_route(shop):
             but = Program(shop, set(SCOPES) - {scope})
             path, body = address(route, shop, of), BODIES.get(route, {})
             assert but.send(method, path, body).status_code == 403, (route, method)
-            if method == "GET":
+            if method == "GET" and route != "customers/<pk>/personal-data":
                 answers = {each.send(method, path, body).status_code for each in (one[scope], every)}
                 assert answers == {409 if route == "exports/<pk>/file" else 200}, (route, method)  # it is not written
+
+
+def test_what_a_customer_said_needs_the_scope_for_conversations_too(shop):
+    path = address("customers/<pk>/personal-data", shop, accounts.Customer)
+    told = {scopes: Program(shop, scopes).get(path).status_code for scopes in (
+        ("customers:read",), ("conversations:read",), ("customers:read", "conversations:read")
+    )}  # fmt: skip
+    assert list(told.values()) == [403, 403, 200]
 
 
 @pytest.mark.parametrize("role", ["owner", "admin", "analyst", "support"])
