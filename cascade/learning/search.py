@@ -23,6 +23,7 @@ GRID = 100  # quantiles a tier of a chain of four
 COARSE = {1: 1, 2: 100, 3: 30, 4: 12}  # quantiles a tier where a quick look will do, by the chain's length
 BLOCK = 1 << 16  # choices looked at together: they stay in the processor's cache
 NOBODY = Person()
+PRICES = np.array([0, *np.geomspace(0.01, 100, 13)])  # of quality, in budgets
 REFINED = 5  # chains of four tiers whose thresholds are refined
 SLACK = 1e-9  # sums in another order differ by less
 LATE_SHARE = 0.05  # of the questions may take longer than a latency bound
@@ -200,21 +201,35 @@ def quick_choice(table: EvaluationTable, models: Sequence[str], goal: Goal, most
 
 
 def best_choice(table: EvaluationTable, models: Sequence[str], goal: Goal, most_tiers: int = 4) -> Choice | None:
-    """The best chain of these models, cheapest first, and its thresholds; None: no chain meets the goal."""
-    found: list[Choice] = []
-    coarse: list[Choice] = []
-    cost = dict(zip(table.models, table.mean_cost_micros, strict=True))
-    most = np.inf if goal.budget_micros is None else goal.budget_micros
+    """The best chain of these models, cheapest first, and its thresholds; None: no chain meets the goal.
+
+    A chain that cannot beat what a quick look found, even if it knew the labels, is passed over.
+    """
+    best = quick_choice(table, models, goal, most_tiers)
+    found = [best] if best else []
+    coarse = [each for each in found if len(each.chain) > 3]
     for chain in chains(models, most_tiers):
-        if cost[chain[0]] > most * (1 + SLACK):  # its first model alone costs more
+        stops = Stops(table, chain, goal)
+        if best and _hopeless(stops, goal, best):
             continue
-        choice = best_thresholds(Stops(table, chain, goal), goal, GRID if len(chain) > 3 else None)
-        if choice:
+        if choice := best_thresholds(stops, goal, GRID if len(chain) > 3 else None):
             (coarse if len(chain) > 3 else found).append(choice)
-            most = most if goal.budget_micros is not None else min(most, choice.cost_micros)
+            best = min(choice, best or choice, key=goal.rank)
     for choice in sorted(coarse, key=goal.rank)[:REFINED]:
         found.append(refined(Stops(table, choice.chain, goal), goal, choice))
     return min(found, key=goal.rank) if found else None
+
+
+def _hopeless(stops: Stops, goal: Goal, best: Choice) -> bool:
+    """Whether no way to stop in this chain beats `best`: by the Lagrangian bound, the sharpest of PRICES."""
+    quality, cost = stops.values[0], stops.values[1]
+    if goal.budget_micros is not None:
+        prices = PRICES / max(goal.budget_micros, SLACK)
+        most = min((quality - p * cost).max(axis=0).sum() + p * goal.budget_micros * (1 + SLACK) for p in prices)
+        return bool(most < best.quality - 2 * SLACK)
+    prices, wanted = PRICES * best.cost_micros, (goal.quality or 0.0) - SLACK
+    least = max((cost - p * quality).min(axis=0).sum() + p * wanted for p in prices)
+    return bool(least > best.cost_micros * (1 + SLACK) + 1e-6)
 
 
 def frontier(table: EvaluationTable, models: Sequence[str], goal: Goal, most_tiers: int = 3) -> list[Choice]:
