@@ -28,7 +28,7 @@ def test_over_two_hundred_splits_it_is_broken_no_more_often_than_stated():
         order = chance.permutation(6000)
         found = promised(everyone.rows(order[:600]), CHAIN, PROMISE)
         broken += share_of_bad(everyone.rows(order[600:]), found.threshold) > PROMISE.most_bad
-    assert broken <= 200 * (1 - PROMISE.confidence) + 10  # three standard deviations of what 20 stated ones may be
+    assert broken <= 200 * (1 - PROMISE.confidence) + 10  # 2.4 standard deviations above 20
     assert broken > 0  # it accepts as much as it may
 
 
