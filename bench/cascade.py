@@ -2,8 +2,8 @@
 
 Each file is split in two by a hash of the question: scorer, chain and thresholds are fitted on one half and measured
 on the other. Printed for each file: every method, overall and by task; how well the scorer tells right from wrong, by
-model, with less and with more to read; the optimiser's result and time beside FrugalGPT's procedure; what other aims
-would have saved. With --plots DIR a frontier of each file is drawn there.
+model, with less and with more to read; the optimiser's result and time beside FrugalGPT's procedure. With --plots DIR
+a frontier of each file is drawn there.
 """
 
 from __future__ import annotations
@@ -78,18 +78,6 @@ def searches(lesson: Lesson) -> None:
         print(f"  FrugalGPT  {quality:.4f} in {time.process_time() - began:6.2f} s: {theirs.told}")
 
 
-def aims(study: Study, known: Known, data: Records) -> None:
-    """What the product's method would have saved at other aims, on the measured half."""
-    print("\naim, points: saving expected, times its chance to count; measured: saved, difference")
-    best = study.lesson.best
-    some = study.aims[::4]
-    plays = {each.plan: study.aimed(each).play(known) for each in some}
-    for each in some:
-        quality, cost = plays[each.plan].of(data.quality, data.cost_micros)
-        saved, gained = 1 - cost.mean() / data.cost_micros[:, best].mean(), (quality - data.quality[:, best]).mean()
-        print(f"  {each.aim * 100:+.1f}: {each.expected:6.1%}; {saved:6.1%}, {gained * 100:+.2f}")
-
-
 def plot(path: Path, name: str, study: Study, known: Known, data: Records, found: Evaluation, command: str) -> None:
     lesson = Lesson(known, data.models, data.quality, data.cost_micros)
     table = peers.table(lesson)
@@ -127,7 +115,6 @@ def main() -> None:
         print(f"\n== {name}: {command}  ({time.process_time() - began:.0f} processor seconds)\n\n{found.table()}")
         scorer(study, known, data)
         searches(study.lesson)
-        aims(study, known, data)
         if chosen.plots:
             plot(chosen.plots / f"cascade-{name}.svg", name, study, known, data, found, command)
 

@@ -17,17 +17,17 @@ from typing import Any
 
 import numpy as np
 
-from cascade.learning import aiming, intervals, peers
-from cascade.learning.aiming import Aim, Enough
+from cascade.learning import intervals, peers
 from cascade.learning.answer_scorer import AnswerScorer, Reader
 from cascade.learning.intervals import Estimate
-from cascade.learning.joint_cascade import JointCascade, Plan
+from cascade.learning.joint_cascade import JointCascade
 from cascade.learning.peers import Fitted, Lesson, Played
 from cascade.learning.records import Records
 from cascade.learning.search import Goal, best_choice
 from cascade.learning.table import LEAST_QUESTIONS, Numbers, undominated
 
-ENOUGH = Enough(mean=-0.005, low=-0.02)  # of the difference in quality: then a saving counts
+AIM = -0.002  # quality beyond the best single model's that the product's method has where it set no thresholds
+ENOUGH_MEAN, ENOUGH_LOW = -0.005, -0.02  # of the difference in quality: then a saving counts
 METHODS = (
     "best_single", "cheapest_adequate", "cascade", "cascade_routing", "agreement", "frugalgpt", "router", "oracle",
     "product",
@@ -49,7 +49,7 @@ class Measured:
 
     @property
     def counts(self) -> bool:
-        return ENOUGH.reached(self.difference)
+        return self.difference.mean >= ENOUGH_MEAN and self.difference.low >= ENOUGH_LOW
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -106,24 +106,16 @@ class Study:
             "frugalgpt": peers.frugalgpt(self.lesson),
             "router": peers.router(self.lesson),
         }
+        self.fitted["product"] = self._product()
+
+    def _product(self) -> Fitted:
+        """The cheaper of a router and the best plan of a joint cascade, where either keeps the quality."""
         self.joint = JointCascade(self.scorer, self.lesson)
-        self.plans = self._plans()
-        difference, cost = (np.stack(each) for each in zip(*(worth for _, worth in self.plans), strict=True))
-        self.aims = aiming.looked_at(difference - difference[0], cost, self.scorer.fold, ENOUGH)
-        self.fitted["product"] = self.aimed(max(self.aims, key=lambda each: each.expected))
-
-    def _plans(self) -> list[tuple[Fitted | Plan, tuple[Numbers, Numbers]]]:
-        """The best single model, routers and joint cascades; (questions,) quality and cost of each where it set no
-        threshold.
-        """
-        lesson = self.lesson
-        fitted = [peers.single(lesson, lesson.best), *peers.routers(lesson)]
-        played = [(each, each.play(lesson.known).of(lesson.quality, lesson.cost_micros)) for each in fitted]
-        return [*played, *self.joint.tried()]
-
-    def aimed(self, aim: Aim) -> Fitted:
-        plan = self.plans[aim.plan][0]
-        return plan if isinstance(plan, Fitted) else self.joint.fitted(plan)
+        router = peers.router(self.lesson, AIM)
+        found = self.joint.best(AIM)
+        if found is None or found[2].mean() >= self.lesson.means(router.play(self.lesson.known))[1]:
+            return router
+        return self.joint.fitted(found[0])
 
 
 def measure(study: Study, data: Records, read: Any) -> Evaluation:
@@ -167,7 +159,7 @@ def _cheapest_adequate(lesson: Lesson) -> int:
     samples = intervals.drawn(weight)
     for model in np.argsort(lesson.cost_micros.mean(axis=0), kind="stable"):
         difference = intervals.of_mean(lesson.quality[:, model] - lesson.quality[:, lesson.best], samples, weight)
-        if ENOUGH.reached(difference):
+        if difference.mean >= ENOUGH_MEAN and difference.low >= ENOUGH_LOW:
             return int(model)
     return lesson.best
 

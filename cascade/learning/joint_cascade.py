@@ -1,8 +1,7 @@
 """A cascade that remembers: each new answer is weighed with those before it, and the likeliest of them all is shown.
 
 Stop as soon as asking on promises too little: either the likeliest answer is right with at least a threshold's
-probability, or the last model of the chain is expected to add at most so much quality. Beside these, plain chains that
-judge each answer alone, which vary less where questions are few. Chain, kind and thresholds are
+probability, or the last model of the chain is expected to add at most so much quality. Chain, kind and thresholds are
 chosen on the questions it is fitted on, by what thresholds of one part of them do to the other part.
 """
 
@@ -17,8 +16,7 @@ from typing import Any
 import numpy as np
 
 from cascade.learning.answer_scorer import FOLDS, MICROS_AN_ANSWER, AnswerScorer, Known, Set, chosen
-from cascade.learning.peers import Fitted, Lesson, Played, chain
-from cascade.learning.peers import table as table_of
+from cascade.learning.peers import Fitted, Lesson, Played
 from cascade.learning.replaying import replay
 from cascade.learning.search import COARSE, Goal, Stops, best_thresholds
 from cascade.learning.table import EvaluationTable, Numbers
@@ -32,7 +30,6 @@ MARGINS = tuple(place / 1000 for place in range(-4, 21, 2))  # quality asked for
 class By(StrEnum):
     """What the thresholds are laid on."""
 
-    ALONE = "alone"  # each answer on its own score; where none passes the last one is shown
     PROBABILITY = "probability"
     GAIN = "gain"
 
@@ -45,7 +42,7 @@ class Plan:
 
 
 class JointCascade:
-    """Fitted on construction; `tried` says what there is, `fitted` plays it."""
+    """Fitted on construction; `best` chooses, `fitted` plays."""
 
     def __init__(self, scorer: AnswerScorer, lesson: Lesson) -> None:
         self.scorer, self.lesson = scorer, lesson
@@ -68,19 +65,27 @@ class JointCascade:
             for members in before:
                 self.gains[members, last] = scorer.gain(self.gain_trees[last], members, last, self.joint[members])
 
-    def tried(self) -> Iterator[tuple[Plan, tuple[Numbers, Numbers]]]:
-        """The plans that look best at first sight; (questions,) quality and cost of each where it set no threshold."""
+    def best(self, aim: float) -> tuple[Plan, Numbers, Numbers] | None:
+        """The cheapest plan whose quality beats the best single model's by `aim`, on questions that did not set its
+        thresholds; those qualities and costs (questions,) too. None: no plan does.
+        """
+        reached = self.lesson.quality[:, self.lesson.best].mean() + aim
+        found = [(plan, quality, cost) for plan, quality, cost in self._tried() if quality.mean() >= reached - 1e-9]
+        return min(found, key=lambda each: float(each[2].mean()), default=None)
+
+    def _tried(self) -> Iterator[tuple[Plan, Numbers, Numbers]]:
+        """The plans that look best at first sight, each with what it does to questions that did not set thresholds."""
         goal = Goal(quality=self.lesson.wanted)
         for by in By:
             looks = []
             for members in self.chains:
-                table = self._steps(members, by)
+                table = self._table(members, by, self.joint, self.gains, self.lesson.quality, self.lesson.cost_micros)
                 if choice := best_thresholds(Stops(table, table.models, goal), goal, COARSE[len(members)]):
                     looks.append((choice.cost_micros, members, table))
             for _, members, table in sorted(looks, key=lambda look: look[:2])[:LOOKED_INTO]:
                 for margin in MARGINS:
                     if unseen := self._unseen(table, margin):
-                        yield Plan(members, by, margin), unseen
+                        yield Plan(members, by, margin), *unseen
 
     def _unseen(self, table: EvaluationTable, margin: float) -> tuple[Numbers, Numbers] | None:
         """(questions,) quality and cost, each half by the other's thresholds; None: a half cannot reach the margin."""
@@ -97,22 +102,15 @@ class JointCascade:
             quality[~half], cost[~half] = played.quality, played.cost_micros
         return quality, cost
 
-    def _steps(self, members: Set, by: By) -> EvaluationTable:
-        if by is By.ALONE:
-            return table_of(self.lesson).columns([self.lesson.models[place] for place in members])
-        return self._table(members, by, self.joint, self.gains, self.lesson.quality, self.lesson.cost_micros)
-
     def fitted(self, plan: Plan) -> Fitted:
         """Thresholds from all questions at once."""
         lesson = self.lesson
-        table = self._steps(plan.chain, plan.by)
+        table = self._table(plan.chain, plan.by, self.joint, self.gains, lesson.quality, lesson.cost_micros)
         goal = Goal(quality=min(1.0, lesson.wanted + plan.margin))
         stops = Stops(table, table.models, goal)
         choice = best_thresholds(stops, goal, COARSE[4] * 2 if len(plan.chain) > 3 else None)
         if choice is None:
             raise ValueError("the plan was never within reach")
-        if plan.by is By.ALONE:
-            return chain(plan.chain, choice.thresholds, lesson.models)
         names = ", ".join(lesson.models[place] for place in plan.chain)
         return Fitted(
             f"{names}, weighed together, by {plan.by}", lambda known: self._play(plan, choice.thresholds, known)

@@ -76,11 +76,13 @@ class Lesson:
         quality, cost = played.of(self.quality, self.cost_micros)
         return float(quality.mean()), float(cost.mean())
 
-    def cheapest(self, fitted: Sequence[Fitted]) -> Fitted:
-        """Of those that reach the best single model's quality; that model where none is cheaper."""
+    def cheapest(self, fitted: Sequence[Fitted], aim: float = 0.0) -> Fitted:
+        """Of those that come within `aim` of the best single model's quality; that model where none is cheaper."""
         found = [single(self, self.best), *fitted]
         means = [self.means(each.play(self.known)) for each in found]
-        return min(zip(means, found, strict=True), key=lambda pair: (pair[0][0] < self.wanted - SLACK, pair[0][1]))[1]
+        return min(
+            zip(means, found, strict=True), key=lambda pair: (pair[0][0] < self.wanted + aim - SLACK, pair[0][1])
+        )[1]
 
 
 def single(lesson: Lesson, model: int) -> Fitted:
@@ -99,18 +101,14 @@ def oracle(quality: Numbers, cost_micros: Numbers) -> Played:
     return Played(_one_hot(shown, quality.shape[1]), shown, scored=False)
 
 
-def router(lesson: Lesson) -> Fitted:
-    return lesson.cheapest(routers(lesson))
-
-
-def routers(lesson: Lesson) -> list[Fitted]:
+def router(lesson: Lesson, aim: float = 0.0) -> Fitted:
     strong = lesson.best
     found = []
     for weak in range(len(lesson.models)):
         gain = lesson.known.prior[:, strong] - lesson.known.prior[:, weak]
         for limit in np.quantile(gain, np.linspace(0, 1, 41)) if weak != strong else ():
             found.append(_two_models(lesson, weak, strong, float(limit)))
-    return found
+    return lesson.cheapest(found, aim)
 
 
 def _two_models(lesson: Lesson, weak: int, strong: int, limit: float) -> Fitted:
