@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from contextlib import asynccontextmanager
@@ -26,7 +25,7 @@ from tests.cast import ScriptedScorer, Shop, open_shop
 from tests.chatbackend import test_widget
 from tests.chatbackend.sockets import Client as Customer
 from tests.chatbackend.sockets import at_door, is_reply, serving
-from tests.chatbackend.test_admin import TIER, list_url, logged_in
+from tests.chatbackend.test_admin import TIER, list_url, logged_in, strategy_form
 from tests.chatbackend.test_widget import ask, open_by_keyboard, shop_page
 from tests.model_server import ModelServer, Reply
 
@@ -269,7 +268,7 @@ def only_conversation(shop: Shop):
 
 
 def add_strategy(client: Client, shop: Shop, deadline: str = "60", **change: object) -> int:
-    form = {"chatbot": str(shop.chatbot_id), "tiers": json.dumps([TIER | change]), "deadline_seconds": deadline}
+    form = strategy_form(shop, TIER | change) | {"deadline_seconds": deadline}
     return client.post(list_url(CascadeStrategy) + "add/", form).status_code
 
 
