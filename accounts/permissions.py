@@ -43,7 +43,7 @@ RIGHTS: dict[str, Right] = {
     "usage": Right("books", BOOKS),
     "ledger": Right("books", BOOKS),
     "statements": Right("books", BOOKS, LEAD),
-    "exports": Right("books", BOOKS, BOOKS),
+    "exports": Right("books", BOOKS, LEAD),
     "scorer-versions": Right("scorer", BOOKS, LEAD),
     "webhooks": Right("webhooks", LEAD, LEAD),
     "audit-log": Right("audit", LEAD),

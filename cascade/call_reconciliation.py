@@ -51,7 +51,8 @@ def differences(
     for tenant_id in every_tenant():
         with in_tenant(tenant_id):
             booked = list(_booked(provider, log, whole_days))
-            costs = {row["call_id"]: _cost(row, log) for row in booked}
+            prices = Price.objects.in_bulk({row["price_version"] for row in booked if _unpriced(row, log)})
+            costs = {row["call_id"]: _cost(row, log, prices) for row in booked}
         unknown -= costs.keys()
         yield from (it for row in booked if (it := _difference(tenant_id, row, log, costs[row["call_id"]])))
     yield from (Difference(call_id, "in the log, and not in the books") for call_id in sorted(unknown))
@@ -93,13 +94,17 @@ def _booked(
     )
 
 
-def _cost(row: Mapping[str, Any], log: Mapping[UUID, Used]) -> Money | None:
+def _unpriced(row: Mapping[str, Any], log: Mapping[UUID, Used]) -> bool:
+    return (used := log.get(row["call_id"])) is not None and used.cost is None
+
+
+def _cost(row: Mapping[str, Any], log: Mapping[UUID, Used], prices: Mapping[UUID, Price]) -> Money | None:
     """What the call costs by the log: as it tells, else at the price that is pinned on the call."""
     if (used := log.get(row["call_id"])) is None:
         return None
     if used.cost is not None:
         return used.cost
-    return pricing.cost(used.usage, price_value(Price.objects.get(id=row["price_version"])))
+    return pricing.cost(used.usage, price_value(prices[UUID(row["price_version"])]))
 
 
 def _difference(

@@ -184,7 +184,7 @@ def _switch(tenant_id: UUID, chatbot_id: UUID) -> None:
 
 
 def changed(chatbot_id: UUID) -> None:
-    """Whoever keeps answers that rest on the chatbot's knowledge sees by the version that it is another."""
+    """What is searched for the chatbot is another from now on; its first version is its first index."""
     Chatbot.objects.filter(id=chatbot_id).update(knowledge_version=F("knowledge_version") + 1)
 
 

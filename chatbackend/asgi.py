@@ -27,7 +27,6 @@ from chatbackend.body_limit import limited  # noqa: E402
 from chatbackend.consumers import ChatConsumer, answer_with  # noqa: E402
 from chatbackend.live import live  # noqa: E402
 from chatbackend.reporting import report  # noqa: E402
-from chatbackend.request_size import bounded  # noqa: E402
 
 DRAIN_SECONDS = 30.0
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -90,4 +89,4 @@ sockets = URLRouter(
         re_path("", nowhere),  # type: ignore[arg-type]  # an ASGI application, as Channels routes to
     ]
 )
-application = ProtocolTypeRouter({"http": limited(bounded(http)), "websocket": sockets, "lifespan": lifespan})
+application = ProtocolTypeRouter({"http": limited(http), "websocket": sockets, "lifespan": lifespan})

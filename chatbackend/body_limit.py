@@ -22,23 +22,23 @@ Sender = Callable[[Scope], Awaitable[None]]
 Application = Callable[..., Awaitable[None]]  # an ASGI application
 
 OPENAI = "/v1/"
-PATHS = ("/api/", OPENAI)
-LINGER_SECONDS = 2.0  # with a sender who is still sending
+PROGRAMS = ("/api/", OPENAI)
+MOST_OF_A_PAGE = 32 * 1024 * 1024  # bytes: a file of articles, and the form around it
+LINGER_SECONDS = 30.0  # with a sender who is still sending
 
 
 class TooLarge(Exception):
     """More came than may come."""
 
 
-def limited(application: Application, most: int | None = None) -> Application:
-    """`application`, for bodies of `most` bytes below PATHS; None: what Django keeps in memory."""
-    limit = settings.DATA_UPLOAD_MAX_MEMORY_SIZE if most is None else most
+def limited(application: Application, most: int | None = None, *, most_of_a_page: int = MOST_OF_A_PAGE) -> Application:
+    """`application`, for bodies of `most` bytes from programs (None: what Django keeps in memory), else of a page's."""
+    of_programs = settings.DATA_UPLOAD_MAX_MEMORY_SIZE if most is None else most
 
     async def serve(scope: Scope, receive: Receive, send: Sender) -> None:
-        if scope["type"] != "http" or not scope["path"].startswith(PATHS):
-            return await application(scope, receive, send)
+        limit = of_programs if scope["path"].startswith(PROGRAMS) else most_of_a_page
         if _announced(scope) > limit:
-            return await _refuse(scope, receive, send)
+            return await _refuse(scope, receive, send, limit)
         read = 0
 
         async def counted() -> Scope:
@@ -52,7 +52,7 @@ def limited(application: Application, most: int | None = None) -> Application:
         try:
             await application(scope, counted, send)
         except TooLarge:  # the body is read before anything is sent
-            await _refuse(scope, receive, send)
+            await _refuse(scope, receive, send, limit)
 
     return serve
 
@@ -62,17 +62,19 @@ def _announced(scope: Scope) -> int:
     return int(told) if told.isdigit() else 0
 
 
-def _told(path: str) -> tuple[str, dict[str, Any]]:
+def _told(path: str, limit: int) -> tuple[str, bytes]:
     """Content type and body, as the door that was knocked at puts it."""
     if path.startswith(OPENAI):
-        return "application/json", ApiError(413, "too_large", "the request is too large").told
-    return problems.CONTENT_TYPE, problems.body("too_large")
+        return "application/json", json.dumps(ApiError(413, "too_large", "the request is too large").told).encode()
+    if path.startswith(PROGRAMS):
+        return problems.CONTENT_TYPE, json.dumps(problems.body("too_large")).encode()
+    told = f"This request is larger than {limit // 1024**2} MB: send a smaller file."
+    return "text/plain; charset=utf-8", told.encode()
 
 
-async def _refuse(scope: Scope, receive: Receive, send: Sender) -> None:
+async def _refuse(scope: Scope, receive: Receive, send: Sender, limit: int) -> None:
     """The answer first; then what is on its way is dropped for a moment, or the sender would see a broken line."""
-    kind, told = _told(scope["path"])
-    body = json.dumps(told).encode()
+    kind, body = _told(scope["path"], limit)
     headers = {"content-type": kind, "content-length": str(len(body)), "connection": "close"}
     raw = [(name.encode(), value.encode()) for name, value in headers.items()]
     await send({"type": "http.response.start", "status": 413, "headers": raw})

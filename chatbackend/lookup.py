@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -12,19 +11,12 @@ from accounts.tenancy import in_db
 from cascade import gaps, knowledge
 from cascade.conversations import OpenTurn
 from cascade.facts import record_relevance
+from cascade.leaning import whole_question
 from cascade.runner import Embedder
-from cascade.values import Context, Passage, Utterance
+from cascade.values import Context, Passage
 from chatbackend.reporting import report
 
 VECTOR_SECONDS = 0.5  # a question whose vector takes longer is searched by its words alone
-
-# A question that leans on what was said before: "and for Plus members?", "how long does it take then?"
-_LEANING = re.compile(
-    r"^(and|but|so|or|ok|okay|yes|no|what about|how about|why not|which one|then)\b"
-    r"|\b(it|that|this|they|them|those|these|there|one|ones|same|instead|either)\b",
-    re.IGNORECASE,
-)
-_FEWEST_WORDS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,16 +28,9 @@ class Lookup:
     similarity: float | None  # of the best passage; None: no vector, or no passage
 
 
-def searched_for(question: str, history: Sequence[Utterance]) -> str:
-    """The question, after the customer's one before it where it leans on something that was said."""
-    before = next((said.text for said in reversed(history) if said.role == "customer"), "")
-    leans = bool(_LEANING.search(question)) or len(question.split()) < _FEWEST_WORDS
-    return f"{before} {question}" if before and leans else question
-
-
 async def look_up(turn: OpenTurn, known: Context, embedder: Embedder | None) -> tuple[Context, Lookup]:
     """The context with the passages that were found, and what was searched for."""
-    question = searched_for(known.question, known.history)
+    question = whole_question(known.question, known.history)
     vector = await embedder.embed(question, deadline_seconds=VECTOR_SECONDS) if embedder else None
     found = await in_db(knowledge.search)(turn.tenant_id, turn.chatbot_id, question, vector)
     passages = tuple(Passage(each.slug, each.title, each.text, each.relevance) for each in found)

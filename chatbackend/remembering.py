@@ -13,6 +13,7 @@ from accounts.tenancy import in_db
 from cascade import context, remembered
 from cascade.context import Built
 from cascade.conversations import OpenTurn, TurnResult
+from cascade.leaning import whole_question
 from cascade.material import Material
 from cascade.memory import checking, scope
 from cascade.memory.judge import Question, probability
@@ -73,7 +74,7 @@ class Remembering:
     async def _recall(self) -> Recalled | None:
         known, setting = self._built.context, self._material.remembering
         assert setting is not None
-        self._asked = await self._memory.read(scope.key(known.question, self._material.context.history))
+        self._asked = await self._memory.read(whole_question(known.question, self._material.context.history))
         if self._asked is None:
             return None
         place = self._place()
@@ -127,7 +128,7 @@ class Remembering:
             answer_vector=answer_vector,
             general=asked.general,
             passages=known.passages,
-            knowledge=scope.knowledge(self._material.context.passages),
+            knowledge=scope.knowledge(known.passages),
         )
 
 

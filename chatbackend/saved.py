@@ -12,11 +12,12 @@ from django.db import DatabaseError, InterfaceError
 from accounts.tenancy import in_db
 from cascade import saved_replies
 from cascade.conversations import OpenTurn
+from cascade.leaning import whole_question
 from cascade.material import Material
 from cascade.runner import Embedder, Scorer
 from cascade.saved_replies import Match
 from cascade.values import Context
-from chatbackend.lookup import VECTOR_SECONDS, Lookup, searched_for
+from chatbackend.lookup import VECTOR_SECONDS, Lookup
 from chatbackend.reporting import report
 
 
@@ -36,7 +37,7 @@ async def saved_reply(
         return None
     vector = lookup.vector if lookup else None
     if lookup is None and embedder:
-        question = searched_for(known.question, known.history)
+        question = whole_question(known.question, known.history)
         vector = await embedder.embed(question, deadline_seconds=VECTOR_SECONDS)
     if vector is None:
         return None

@@ -29,7 +29,8 @@ WRITE_AUDIT = """
         INTO told
         FROM (SELECT jsonb_object_keys(before || later) AS key) AS columns
         WHERE before -> key IS DISTINCT FROM later -> key
-          AND key NOT IN ('id', 'tenant_id', 'created_at', 'updated_at', 'last_used_at', 'last_seq');
+          AND key NOT IN ('id', 'tenant_id', 'created_at', 'updated_at', 'last_used_at', 'last_seq',
+                          'indexed_as', 'knowledge_version');  -- what the product notes for itself
         IF told IS NULL AND TG_OP = 'UPDATE' THEN
             RETURN NULL;
         END IF;

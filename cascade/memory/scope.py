@@ -16,29 +16,16 @@ from cascade.memory.wording import content, words
 from cascade.scorer.alignment import Fact, Index, align
 from cascade.scorer.lexing import lex
 from cascade.scorer.records import folders
-from cascade.values import Context, Passage, Utterance
+from cascade.values import Context, Passage
 
 GENERAL_ABOVE = 0.9  # the probability from which a question counts as nobody's own
 OWN_FIGURE = re.compile(r"\d{4,}|[^\s@]+@[^\s@]+\.")  # an order number, an address: somebody's own
-LEANING = re.compile(
-    r"^(and|but|so|ok|okay|yes|no|what about|how about|why not|which one|then)\b"
-    r"|\b(it|its|that|this|they|them|those|these|there|one|ones|same|instead|either|again|he|she|him|her)\b",
-    re.IGNORECASE,
-)
-FEWEST_WORDS = 3  # a shorter question leans on what was said before
 
 
 class Scope(StrEnum):
     CUSTOMER = "customer"
     SEGMENT = "segment"
     EVERYBODY = "everybody"
-
-
-def key(question: str, history: Sequence[Utterance]) -> str:
-    """The question, after the one before it where it leans on something that was said."""
-    before = next((said.text for said in reversed(history) if said.role == "customer"), "")
-    leans = bool(LEANING.search(question)) or len(question.split()) < FEWEST_WORDS
-    return f"{before} {question}" if before and leans else question
 
 
 def scope(context: Context, key: str, answer: str, general: float, instructions: Instructions) -> Scope:

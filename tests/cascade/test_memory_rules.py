@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cascade.context import Instructions
+from cascade.leaning import whole_question
 from cascade.memory import bound, judge, scope
 from cascade.memory.checking import say_the_same
 from cascade.memory.scope import Scope
@@ -105,8 +106,8 @@ def test_a_rule_counts_wherever_it_stands(article, instructions):
 
 def test_a_question_that_leans_on_what_was_said_is_remembered_with_it():
     said = (Utterance("customer", "Do you sell lamps?"), Utterance("assistant", "Yes."))
-    assert scope.key("How long does it take?", said) == "Do you sell lamps? How long does it take?"
-    assert scope.key(QUESTION, said) == QUESTION
+    assert whole_question("How long does it take?", said) == "Do you sell lamps? How long does it take?"
+    assert whole_question(QUESTION, said) == QUESTION
 
 
 # --- how sure ---------------------------------------------------------------------------------

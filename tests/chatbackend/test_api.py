@@ -18,7 +18,7 @@ from accounts.models import Customer, CustomerRecord, KeptAnswer, Member
 from accounts.money import Money
 from accounts.rest import idempotency
 from accounts.tenancy import in_tenant
-from cascade.models import Chatbot, Conversation, Message
+from cascade.models import Article, Chatbot, Conversation, Message
 from chatbackend.asgi import http
 from chatbackend.body_limit import limited
 from tests.api_cast import Program, member, send
@@ -463,3 +463,11 @@ def test_every_change_is_on_the_audit_log_and_nothing_secret_or_personal(shop, p
     tone = next(entry for entry in log if entry["thing"] == "chatbot" and entry["action"] == "update")
     assert {k: v for k, v in tone["changes"].items() if k == "tone"} == {"tone": ["", "warm"]}
     assert program.get("/audit-log?thing=customer").json()["results"][0]["changes"]["external_id"] is None
+
+
+def test_what_the_product_notes_for_itself_is_not_on_the_audit_log(shop, program):
+    before = program.get("/audit-log").json()["results"]
+    with in_tenant(shop.tenant_id):
+        Chatbot.objects.update(knowledge_version=7)
+        Article.objects.update(indexed_as="made")
+    assert program.get("/audit-log").json()["results"] == before

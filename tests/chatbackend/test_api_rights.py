@@ -67,7 +67,7 @@ TABLE: dict[str, tuple[type | None, dict[str, tuple[set[str], str]]]] = {
     "ledger/<pk>": (accounts.LedgerEntry, {"GET": (BOOKS, "books:read")}),
     "usage": (None, {"GET": (BOOKS, "books:read")}),
     "statements": (None, {"GET": (BOOKS, "books:read"), "POST": (LEAD, "books:write")}),
-    "exports": (None, {"GET": (BOOKS, "books:read"), "POST": (BOOKS, "books:write")}),
+    "exports": (None, {"GET": (BOOKS, "books:read"), "POST": (LEAD, "books:write")}),
     "exports/<pk>": (accounts.Export, {"GET": (BOOKS, "books:read")}),
     "exports/<pk>/file": (accounts.Export, {"GET": (BOOKS, "books:read")}),
     "statements/<month>": (None, {"GET": (BOOKS, "books:read")}),

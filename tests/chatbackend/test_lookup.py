@@ -9,11 +9,11 @@ from asgiref.sync import async_to_sync
 
 from accounts.tenancy import in_db, in_tenant
 from cascade import knowledge
+from cascade.leaning import whole_question
 from cascade.models import Article, Turn
 from cascade.providers import OpenAIProvider
 from cascade.runner import Engine
 from cascade.values import Utterance
-from chatbackend.lookup import searched_for
 from tests.cascade.test_knowledge import Embedding, vector
 from tests.cast import ScriptedScorer, open_shop
 from tests.chatbackend.test_chat import ask
@@ -116,9 +116,9 @@ def turns(shop):
 
 def test_a_question_that_leans_on_the_one_before_is_searched_with_it():
     talk = [Utterance("customer", "How long is the warranty?"), Utterance("assistant", "2 years.")]
-    assert searched_for("And for Plus members?", talk) == "How long is the warranty? And for Plus members?"
-    assert searched_for("What does express shipping cost me?", talk) == "What does express shipping cost me?"
-    assert searched_for("And for Plus members?", []) == "And for Plus members?"
+    assert whole_question("And for Plus members?", talk) == "How long is the warranty? And for Plus members?"
+    assert whole_question("What does express shipping cost me?", talk) == "What does express shipping cost me?"
+    assert whole_question("And for Plus members?", []) == "And for Plus members?"
 
 
 def test_two_turns_at_once_find_each_their_own(models, alice):

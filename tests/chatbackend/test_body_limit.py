@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from chatbackend.request_size import bounded
+from chatbackend.body_limit import limited
 
 
 class Door:
@@ -32,7 +32,7 @@ async def ask(door: Door, *pieces: bytes, length: int | None) -> tuple[list[dict
         sent.append(message)
 
     headers = [] if length is None else [(b"content-length", str(length).encode())]
-    await bounded(door, most=100)({"type": "http", "headers": headers}, receive, send)
+    await limited(door, most_of_a_page=100)({"type": "http", "path": "/admin/", "headers": headers}, receive, send)
     return sent, len(waiting)
 
 
@@ -50,7 +50,8 @@ async def test_what_says_that_it_is_larger_is_refused_and_reaches_nobody():
     assert b"larger than" in sent[1]["body"]
 
 
-async def test_what_does_not_say_and_is_larger_is_broken_off():
+async def test_what_does_not_say_and_is_larger_is_refused_as_soon_as_it_is():
     door = Door()
-    await ask(door, b"a" * 60, b"b" * 60, b"c", length=None)
-    assert [message["type"] for message in door.read] == ["http.request", "http.disconnect"]
+    sent, unread = await ask(door, b"a" * 60, b"b" * 60, b"c", length=None)
+    assert (sent[0]["status"], unread) == (413, 0)
+    assert [message["body"] for message in door.read] == [b"a" * 60]
