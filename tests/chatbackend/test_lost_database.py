@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import threading
 from contextlib import asynccontextmanager
@@ -24,6 +23,10 @@ from tests.chatbackend.sockets import at_door, connected, is_reply, serving
 from tests.model_server import ModelServer, Reply
 
 ANSWER = "Your desk lamp is good and it comes on Wednesday."
+CUT_THE_OTHERS = """
+    SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
+    WHERE usename = current_user AND pid <> pg_backend_pid()
+"""  # each is waited for, at most five seconds; cutting itself would end the statement before the rest
 
 
 @pytest.fixture
@@ -58,8 +61,7 @@ async def without_database():
     with psycopg.connect(os.environ["DATABASE_OWNER_URL"], autocommit=True) as owner:
         with psycopg.connect(os.environ["DATABASE_URL"]) as app:
             limit_connections(owner, 0)
-            with contextlib.suppress(psycopg.OperationalError):  # it is one of them
-                app.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = current_user")
+            app.execute(CUT_THE_OTHERS)
         try:
             yield
         finally:
