@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from django.conf import settings
+from django.core.exceptions import ValidationError
 from rest_framework import serializers
 
 from accounts import models
@@ -31,7 +32,7 @@ class Tenant(Row):
     def validate_time_zone(self, name: str) -> str:
         try:
             models.check_time_zone(name)
-        except models.ValidationError as error:
+        except ValidationError as error:
             raise Problem("not_found", str(error.message), pointer="/time_zone") from None
         return name
 
