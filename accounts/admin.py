@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.db.models import Count, F, OuterRef, QuerySet, Subquery, Sum, Window
 from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 from unfold.decorators import display
 
+from accounts import webhooks
 from accounts.models import (
     ApiKey,
     AuditEntry,
@@ -83,14 +84,21 @@ class WebhookPage(TenantAdmin):
 
 @admin.register(Delivery)
 class DeliveryPage(TenantAdmin):
-    """Events on their way to webhooks, and what became of them; a dead one is sent again through the API."""
+    """Events on their way to webhooks, and what became of them; what is dead, or was lost, is sent again."""
 
     seen_by = LEAD
+    actions = ("send_again",)
     list_display = ("happened_at", "event", "webhook", "state", "attempts", "problem", "due_at", "delivered_at")
     list_filter = ("state", "event", "happened_at")
     list_select_related = ("webhook",)
     ordering = ("-created_at",)
     fields = (*list_display, "content")
+
+    @admin.action(description="Send again, from the first attempt on")
+    def send_again(self, request: HttpRequest, deliveries: QuerySet[Delivery]) -> None:
+        for delivery in deliveries:
+            webhooks.replay(delivery)
+        self.message_user(request, f"{len(deliveries)} on their way again.", messages.SUCCESS)
 
 
 class SecretRows(TenantInline):

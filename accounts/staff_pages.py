@@ -26,6 +26,7 @@ class TenantAdmin(ModelAdmin):
     seen_by = EVERYBODY
     added_by = changed_by = deleted_by = NOBODY
     actions: Sequence[Any] = ()
+    change_list_template = "admin/rows.html"
     list_per_page = 50
     show_full_result_count = False
     show_facets = admin.ShowFacets.NEVER
@@ -78,6 +79,13 @@ class TenantInline(TabularInline):
 
     def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         return False
+
+    def formfield_for_dbfield(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        """The head of a column is no label of the fields under it."""
+        field = super().formfield_for_dbfield(db_field, request, **kwargs)
+        if field is not None:
+            field.widget.attrs["aria-label"] = db_field.verbose_name.capitalize()
+        return field
 
 
 def _role(request: HttpRequest) -> str | None:

@@ -23,6 +23,7 @@ from accounts.staff_pages import BOOKS, EVERYBODY, LEAD, TenantAdmin
 from accounts.tenancy import in_tenant
 from chatbackend import money_page
 from chatbackend.dashboard import figures, outcomes
+from chatbackend.empty_lists import EMPTY
 from chatbackend.months import month_of
 
 # Group, then model and icon. What a role may not see is left out.
@@ -124,8 +125,20 @@ class TenantAdminSite(UnfoldAdminSite):
                 "member": member,
                 "memberships": request.memberships,  # type: ignore[attr-defined]
                 "site_subheader": f"{member.tenant.name} · {member.role}",
+                "empty": self.empty_list(request),
             }
         return context
+
+    def empty_list(self, request: HttpRequest) -> dict[str, Any] | None:
+        """What this page says if its list is empty; a way on is shown to who may go it."""
+        page = getattr(request.resolver_match, "url_name", "").removesuffix("_changelist").rpartition("_")[2]
+        if (told := EMPTY.get(page)) is None:
+            return None
+        url = ""
+        for target in self._registry.values():
+            if target.opts.model_name == told.page and target.has_view_permission(request):
+                url = f"admin:{target.opts.app_label}_{told.page}_changelist"
+        return {"told": told, "url": url}
 
     def get_sidebar_list(self, request: HttpRequest) -> list[dict[str, Any]]:
         pages = {model._meta.model_name: page for model, page in self._registry.items()}

@@ -221,6 +221,7 @@ UNFOLD = {
     "SITE_HEADER": "Frugal chat",
     "SITE_SYMBOL": "forum",
     "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": lambda request: "/static/favicon.svg"}],
+    "STYLES": [lambda request: "/static/admin.css"],
     "SHOW_HISTORY": False,
     "SHOW_VIEW_ON_SITE": False,
     "COLORS": {

@@ -7,6 +7,7 @@ from datetime import timedelta
 
 import pytest
 from django.db import connection
+from django.urls import reverse
 from django.utils import timezone
 from standardwebhooks import Webhook as Verifier
 from standardwebhooks import WebhookVerificationError
@@ -21,7 +22,7 @@ from cascade.models import Chatbot, Conversation, Message
 from tests.accounts.books import charge
 from tests.api_cast import Program
 from tests.cast import Shop, open_shop
-from tests.chatbackend.test_admin import converse
+from tests.chatbackend.test_admin import converse, logged_in
 from tests.hook_server import HookServer
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -250,3 +251,19 @@ def test_a_share_of_a_budget_a_closed_month_and_a_promotion_are_told(shop):
     assert sorted(events(shop)) == ["budget.threshold", "statement.closed", "strategy.promoted"]
     share = next(row for row in deliveries(shop) if row.event == "budget.threshold")
     assert (share.content["share"], share.content["spent"]) == (80, "0.000900")
+
+
+def test_what_is_dead_is_shown_and_sent_again_from_its_page(shop, hook):
+    lead, analyst = logged_in((shop, "admin")), logged_in((shop, "analyst"))
+    subscribed(shop, hook.url)
+    tell(shop, number=7)
+    with in_tenant(shop.tenant_id):
+        Delivery.objects.update(state="dead", attempts=9, problem="500")
+    [dead] = deliveries(shop)
+    page = reverse("admin:accounts_delivery_changelist")
+    assert str(dead.id) in lead.get(f"{page}?state__exact=dead").content.decode()
+    again = {"action": "send_again", "_selected_action": [str(dead.id)]}
+    assert analyst.post(page, again).status_code == 403
+    assert lead.post(page, again).status_code == 302
+    [delivered] = deliver_all(shop)
+    assert (delivered.state, delivered.attempts, len(hook.received)) == ("delivered", 1, 1)

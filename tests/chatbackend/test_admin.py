@@ -74,7 +74,7 @@ def shop() -> Shop:
         add_knowledge(shop)
         Statement.objects.create(
             tenant_id=shop.tenant_id, number=1, period=date(2001, 1, 1), opening_micros=0, closing_micros=0, lines=[],
-            printed=MARK,
+            printed=f"<!doctype html><html lang=en><title>{MARK}</title><p>{MARK}</p></html>",
         )  # fmt: skip
         Budget.objects.create(tenant_id=shop.tenant_id, scope="segment", subject=MARK, period="day", limit_micros=5)
     set_tariff(shop.tenant_id, margin=Decimal("0.25"))
