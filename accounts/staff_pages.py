@@ -11,7 +11,7 @@ from typing import Any
 
 from django.contrib import admin
 from django.db.models import Model, URLField
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from unfold.admin import ModelAdmin, TabularInline
 
 from accounts.permissions import BOOKS as BOOKS
@@ -48,6 +48,16 @@ class TenantAdmin(ModelAdmin):
 
     def has_module_permission(self, request: HttpRequest) -> bool:
         return self.has_view_permission(request)
+
+    def is_moving(self, request: HttpRequest) -> bool:
+        """Whether what the list tells changes by itself just now: then it asks again every few seconds.
+
+        Above the list, so does what has the id `told`.
+        """
+        return False
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        return super().changelist_view(request, {"moving": self.is_moving(request)} | (extra_context or {}))
 
     def get_exclude(self, request: HttpRequest, obj: Model | None = None) -> Any:
         return [*(super().get_exclude(request, obj) or ()), "tenant"]

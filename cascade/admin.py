@@ -1,4 +1,4 @@
-"""Chatbots, cascades and conversations on the admin pages. A conversation's page tells how each reply was made.
+"""Chatbots, prices, and what was asked and answered, row by row, on the admin pages.
 
 Rights are those of `accounts.staff_pages.TenantAdmin`: what no role was given is denied.
 """
@@ -7,27 +7,18 @@ from __future__ import annotations
 
 import secrets
 from base64 import b64encode
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from itertools import islice
-from typing import Any, ClassVar
-from uuid import UUID
+from typing import Any
 
 from django.contrib import admin, messages
-from django.contrib.admin.views.main import SEARCH_VAR
-from django.core.exceptions import PermissionDenied
-from django.db.models import Count, Model, Prefetch, QuerySet, Sum
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
-from django.urls import URLPattern, path, reverse
-from django.views.decorators.http import require_POST
+from django.db.models import Model, QuerySet, Sum
+from django.http import HttpRequest
 from unfold.decorators import display
 
-from accounts.models import Member
 from accounts.sealing import seal
-from accounts.staff_pages import BOOKS, DESK, LEAD, TenantAdmin, TenantInline
+from accounts.staff_pages import BOOKS, LEAD, TenantAdmin, TenantInline
 from accounts.templatetags.money import dollars
 from cascade import (
-    conversations,
+    conversation_pages,
     drift_pages,
     knowledge_pages,
     memory_pages,
@@ -37,7 +28,6 @@ from cascade import (
 )
 from cascade.models import (
     Chatbot,
-    Conversation,
     Event,
     Feedback,
     LanguageModel,
@@ -52,7 +42,15 @@ from cascade.models import (
 from cascade.strategy_form import ChatbotForm
 
 # Pages of their own, which Django finds through here.
-__all__ = ["drift_pages", "knowledge_pages", "memory_pages", "proposal_pages", "strategy_pages", "trial_pages"]
+__all__ = [
+    "conversation_pages",
+    "drift_pages",
+    "knowledge_pages",
+    "memory_pages",
+    "proposal_pages",
+    "strategy_pages",
+    "trial_pages",
+]
 
 # --- what the operator offers ---------------------------------------------------------------
 
@@ -114,135 +112,6 @@ class ChatbotPage(TenantAdmin):
 
 
 # --- what happens ---------------------------------------------------------------------------
-
-
-@dataclass
-class Step:
-    """One thing that happened in a conversation: a turn with its attempts, or a message nobody asked for."""
-
-    messages: list[Message]
-    turn: Turn | None = None  # None: a person of the tenant wrote
-    calls: list[ModelCall] = field(default_factory=list)
-
-    @property
-    def asked(self) -> list[Message]:
-        return [message for message in self.messages if message.role == Message.Role.CUSTOMER]
-
-    @property
-    def said(self) -> list[Message]:
-        return [message for message in self.messages if message.role != Message.Role.CUSTOMER]
-
-    @property
-    def report(self) -> list[tuple[str, Any]]:
-        """What the context report has to say, in words."""
-        told = self.turn.context_report.items() if self.turn else ()
-        return [(name.replace("_", " "), value) for name, value in told if value]
-
-    @property
-    def cost(self) -> str:
-        return dollars(sum(call.cost_micros or 0 for call in self.calls))
-
-
-def story(conversation: Conversation) -> list[Step]:
-    """What happened, in order; four queries, however long it is."""
-    messages = Message.objects.select_related("feedback").order_by("seq")
-    turns = conversation.turns.order_by("created_at").prefetch_related(
-        Prefetch("messages", messages), Prefetch("calls", ModelCall.objects.order_by("number"))
-    )
-    steps = [Step(list(turn.messages.all()), turn, list(turn.calls.all())) for turn in turns]
-    steps += [Step([message]) for message in messages.filter(conversation=conversation, turn=None)]
-    return sorted(steps, key=lambda step: step.messages[0].seq if step.messages else 0)
-
-
-class StateFilter(admin.SimpleListFilter):
-    """Support begins with who waits for a person; a search, like everybody else, with all."""
-
-    title = parameter_name = "state"
-    ANY = "any"
-
-    def __init__(self, request: HttpRequest, *args: Any) -> None:
-        super().__init__(request, *args)
-        on_duty = request.member.role == Member.Role.SUPPORT  # type: ignore[attr-defined]
-        waiting = on_duty and SEARCH_VAR not in request.GET
-        self.used_parameters.setdefault("state", Conversation.State.HANDED_OVER.value if waiting else self.ANY)
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
-        return [(self.ANY, "All"), *Conversation.State.choices]
-
-    def choices(self, changelist: Any) -> Iterator[Any]:
-        return islice(super().choices(changelist), 1, None)  # the first would be a second "All"
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet) -> QuerySet:
-        return queryset if self.value() == self.ANY else queryset.filter(state=self.value())
-
-
-@admin.register(Conversation)
-class ConversationPage(TenantAdmin):
-    """What was said and how it was made; who may answer customers does so here."""
-
-    answered_by = DESK
-    deeds: ClassVar = {"give_back": conversations.give_back, "close": conversations.close}
-    list_display = ("customer", "chatbot", "state", "turn_count", "cost", "updated_at")
-    list_filter = (StateFilter, "chatbot", "updated_at")
-    list_select_related = ("customer", "chatbot")
-    search_fields = ("=id", "customer__external_id", "customer__attributes__name", "messages__text")
-    ordering = ("-updated_at",)
-    change_form_template = "admin/cascade/conversation/story.html"
-
-    def get_queryset(self, request: HttpRequest) -> QuerySet:
-        return (
-            super()
-            .get_queryset(request)
-            .annotate(turn_total=Count("turns", distinct=True), cost_total=Sum("turns__calls__cost_micros"))
-        )
-
-    def change_view(
-        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict | None = None
-    ) -> HttpResponse:
-        conversation = self.get_object(request, object_id)
-        told = {
-            "story": story(conversation) if conversation else [],
-            "conversation": conversation,
-            "may_answer": self.may_answer(request) and conversation and conversation.state != Conversation.State.CLOSED,
-            "last_reply": conversations.last_reply(conversation) if conversation else None,
-            "longest_reply": conversations.LONGEST_REPLY,
-        }
-        return super().change_view(request, object_id, form_url, told | (extra_context or {}))
-
-    def get_urls(self) -> list[URLPattern]:
-        view = self.admin_site.admin_view(require_POST(self.answer))
-        own = path("<uuid:conversation_id>/answer/", view, name="cascade_conversation_answer")
-        return [own, *super().get_urls()]
-
-    def may_answer(self, request: HttpRequest) -> bool:
-        return request.member.role in self.answered_by  # type: ignore[attr-defined]
-
-    def answer(self, request: HttpRequest, conversation_id: UUID) -> HttpResponse:
-        """Say something as a person (POST text), or hand the conversation on (POST deed)."""
-        if not self.may_answer(request):
-            raise PermissionDenied
-        tenant_id, by = request.member.tenant_id, f"user:{request.user.pk}"  # type: ignore[attr-defined]
-        deed = self.deeds.get(request.POST.get("deed", ""))
-        try:
-            if deed:
-                deed(tenant_id, conversation_id, by)
-            else:
-                text = request.POST.get("text", "").replace("\r\n", "\n")
-                wrong = request.POST.get("corrects", "")
-                conversations.reply_as_staff(tenant_id, conversation_id, by, text, corrects=wrong)
-        except conversations.NotFound as problem:
-            raise Http404 from problem
-        except conversations.Refused as refused:
-            self.message_user(request, str(refused).capitalize(), messages.ERROR)
-        return HttpResponseRedirect(reverse("admin:cascade_conversation_change", args=[conversation_id]))
-
-    @display(description="turns", ordering="turn_total")
-    def turn_count(self, conversation: Any) -> int:
-        return conversation.turn_total
-
-    @display(description="cost", ordering="cost_total")
-    def cost(self, conversation: Any) -> str:
-        return dollars(conversation.cost_total or 0)
 
 
 def tokens_of(call: ModelCall) -> str:

@@ -44,7 +44,8 @@ class ArticlePage(TenantAdmin):
 
     def changelist_view(self, request: HttpRequest, extra_context: dict | None = None) -> HttpResponse:
         indices = [(chatbot, knowledge.progress(chatbot)) for chatbot in Chatbot.objects.order_by("name")]
-        told = {"indices": indices, "may_upload": request.member.role in LEAD}  # type: ignore[attr-defined]
+        told = {"indices": indices, "moving": not all(index.whole for _, index in indices)}
+        told["may_upload"] = request.member.role in LEAD  # type: ignore[attr-defined]
         return super().changelist_view(request, told | (extra_context or {}))
 
     def change_view(
@@ -122,7 +123,7 @@ class UploadForm(forms.ModelForm):
 
 @admin.register(Upload)
 class UploadPage(TenantAdmin):
-    """Files are taken in here and read in the background; reload to see how far they are."""
+    """Files are taken in here and read in the background; the list tells how far they are."""
 
     added_by = LEAD
     list_display = ("name", "chatbot", "state", "read", "articles_made", "refused", "created_at")
@@ -130,6 +131,9 @@ class UploadPage(TenantAdmin):
     list_select_related = ("chatbot",)
     ordering = ("-created_at",)
     readonly_fields = ("name", "chatbot", "state", "read", "articles_made", "trouble", "created_at")
+
+    def is_moving(self, request: HttpRequest) -> bool:
+        return Upload.objects.filter(state__in=(Upload.State.WAITING, Upload.State.READING)).exists()
 
     def get_queryset(self, request: HttpRequest) -> QuerySet:
         return super().get_queryset(request).defer("content")

@@ -89,6 +89,9 @@ class ProposalPage(TenantAdmin):
         saved = proposal.report.get("saved") if proposal.state == Proposal.State.PROPOSED else None
         return f"{100 * saved['mean']:.0f} %" if saved else "–"
 
+    def is_moving(self, request: HttpRequest) -> bool:
+        return Proposal.objects.filter(state__in=UNDER_WAY).exists()
+
     def changelist_view(self, request: HttpRequest, extra_context: dict | None = None) -> HttpResponse:
         told = {"wish": WishForm() if may_lead(request) and Chatbot.objects.exists() else None}
         return super().changelist_view(request, told | (extra_context or {}))

@@ -116,6 +116,9 @@ class ShadowTrialPage(TenantAdmin):
         running = trial.state == ShadowTrial.State.RUNNING
         return f"{strategy_replays.so_far(trial)} of {trial.turns}" if running else str(trial.turns)
 
+    def is_moving(self, request: HttpRequest) -> bool:
+        return ShadowTrial.objects.filter(state=ShadowTrial.State.RUNNING).exists()
+
     def changelist_view(self, request: HttpRequest, extra_context: dict | None = None) -> HttpResponse:
         told = {"trial_form": TrialForm(initial=request.GET.dict()) if may_lead(request) else None}
         if "strategy" in request.GET:  # it fills the form in, and filters nothing

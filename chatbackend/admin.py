@@ -180,7 +180,7 @@ class ExportForm(forms.ModelForm):
 
 @admin.register(Export)
 class ExportPage(TenantAdmin):
-    """Files of the ledger, written in the background. The list reloads while one is being written."""
+    """Files of the ledger, written in the background. The list tells how far each is."""
 
     seen_by = BOOKS
     added_by = LEAD
@@ -210,11 +210,11 @@ class ExportPage(TenantAdmin):
 
     save_related = save_model
 
+    def is_moving(self, request: HttpRequest) -> bool:
+        return Export.objects.filter(state__in=Export.UNFINISHED).exists()
+
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
-        page = super().changelist_view(request, {**(extra_context or {}), "kept_days": export_jobs.KEPT.days})
-        if Export.objects.filter(state__in=Export.UNFINISHED).exists():
-            page.headers["Refresh"] = "3"
-        return page
+        return super().changelist_view(request, {**(extra_context or {}), "kept_days": export_jobs.KEPT.days})
 
     def get_urls(self) -> list[URLPattern]:
         site = self.admin_site

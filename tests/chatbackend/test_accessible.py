@@ -4,25 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import asynccontextmanager
 from importlib.resources import files
 
 import pytest
-from channels.routing import ProtocolTypeRouter, URLRouter
-from django.conf import settings
 from django.contrib.admin import site
-from django.urls import path, reverse
-from playwright.async_api import Browser, Page, expect
+from django.urls import reverse
+from playwright.async_api import Page, expect
 
 from accounts.tenancy import in_db, in_tenant
 from cascade.models import CascadeStrategy
-from chatbackend.asgi import http
-from chatbackend.consumers import ChatConsumer, answer_with
 from chatbackend.empty_lists import EMPTY
 from tests.cast import Shop, open_shop
 from tests.chatbackend import test_admin, test_demo_page, test_widget
-from tests.chatbackend.sockets import running
-from tests.chatbackend.test_admin import list_url, logged_in, row_urls
+from tests.chatbackend.desk import DESK, log_in, pages
+from tests.chatbackend.test_admin import list_url, row_urls
 
 pytestmark = pytest.mark.usefixtures("database")
 chromium, shop, models = test_widget.chromium, test_admin.shop, test_demo_page.models
@@ -32,7 +27,7 @@ RUN = """async skipped => {
     const found = await axe.run({exclude: skipped}, {runOnly: tags, resultTypes: ['violations']});
     return found.violations.flatMap(rule => rule.nodes.map(node => `${rule.id}: ${node.html.slice(0, 200)}`));
 }"""
-DESK, PHONE = {"width": 1280, "height": 800}, {"width": 390, "height": 844}
+PHONE = {"width": 390, "height": 844}
 SAME_EVERYWHERE = ["#nav-sidebar"]  # looked at on the overview alone
 TABS = 2
 
@@ -70,21 +65,6 @@ async def faults(page: Page, skipped: list[str] = []) -> list[str]:  # noqa: B00
     await page.set_viewport_size(DESK)
     await page.evaluate("document.documentElement.classList.remove('dark')")
     return found
-
-
-@asynccontextmanager
-async def pages():
-    door = URLRouter([path("ws/chat/", ChatConsumer.as_asgi(answer=answer_with(lambda: None)))])
-    async with running(ProtocolTypeRouter({"http": http, "websocket": door})) as port:
-        yield f"http://localhost:{port}"
-
-
-async def log_in(browser: Browser, shop: Shop, base: str):
-    client = await in_db(logged_in)((shop, "owner"))
-    context = await browser.new_context(viewport=DESK)
-    name = settings.SESSION_COOKIE_NAME
-    await context.add_cookies([{"name": name, "value": client.cookies[name].value, "url": base}])
-    return context
 
 
 async def test_no_page_of_the_admin_keeps_anybody_out(chromium, shop):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 
 import pytest
@@ -25,6 +25,7 @@ from accounts.money import Money
 from accounts.staff_pages import TenantAdmin
 from accounts.tariffs import set_tariff
 from accounts.tenancy import in_tenant
+from cascade import values
 from cascade.embedder import SIZE
 from cascade.models import (
     Article,
@@ -49,8 +50,11 @@ from cascade.models import (
     ShadowTrial,
     StrategyChange,
     Turn,
+    TurnContext,
     Upload,
 )
+from cascade.scorer.rows import CONTEXT
+from cascade.story import spans
 from tests.cast import Shop, open_shop
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -60,6 +64,11 @@ UNCHANGED = {  # what a form says of how a chatbot explores and remembers
     **{"wrong_hits": "0.01", "check_share": "0.02", "remembered_for": "30 00:00:00", "most_remembered": "20000"},
 }
 UNIT = HalfVector([1.0] + [0.0] * (SIZE - 1))
+LAMP = values.Record("order", "A-7", datetime(2026, 11, 20, tzinfo=UTC), {"items": "desk lamp, 2"})
+SHOWN = values.Context(
+    values.Customer("c", True, records=(LAMP,)), "Where is it?", datetime(2026, 11, 21, tzinfo=UTC),
+    passages=(values.Passage("returns", "How to return", "By post."),),
+)  # fmt: skip
 MARK = "Heliotrope"  # stands in everything of Alice's that has a text
 
 
@@ -121,6 +130,7 @@ def converse(shop: Shop, customer: str) -> Conversation:
         week = {"chatbot": bot, "measure": "cost", "week": "2026-11-16", "out_of_band": False}
         DriftReading.objects.get_or_create(**tenant, **week, defaults=measured)
         Proposal.objects.create(**tenant, chatbot=bot, state="refused", refusal=MARK, asked_by=MARK)
+        TurnContext.objects.create(**tenant, turn=turn, context=CONTEXT.dump_python(SHOWN, mode="json"))
         RememberedAnswer.objects.create(
             **tenant, chatbot=bot, turn=turn, strategy=bot.live_strategy, question=f"{MARK}?", answer=MARK,
             embedding=UNIT, answer_embedding=UNIT, model="small", score=0.9, general=3.0, basis="", knowledge="",
@@ -342,8 +352,27 @@ def test_a_conversation_tells_how_each_reply_was_made(shop, alice):
         talk = Conversation.objects.get()
     page = alice.get(reverse("admin:cascade_conversation_change", args=[talk.id])).content.decode()
     for told in (f"{MARK}? &lt;b&gt;", "score 0.250", "needs 0.600", "rejected", "accepted", "$0.000034", "liked",
-                 f"{MARK} draft 0", "dropped history", "100 tokens in, 7 out"):  # fmt: skip
+                 f"{MARK} draft 0", "dropped history", "100 tokens in, 7 out", "to be good enough for this customer",
+                 "What the models were shown", "order A-7", "desk lamp, 2", "How to return"):  # fmt: skip
         assert told in page, told
+
+
+def test_the_time_of_a_turn_is_told_step_by_step_and_comes_to_the_whole():
+    begun = timezone.now()
+    at = lambda seconds: begun + timedelta(seconds=seconds)  # noqa: E731
+    turn = Turn(created_at=begun, closed_at=at(5))
+    calls = [
+        ModelCall(model="small", outcome="rejected", created_at=at(1), seconds=1.5, first_token_seconds=0.5),
+        ModelCall(model="large", outcome="accepted", created_at=at(3), seconds=1.0),
+        ModelCall(model="largest", outcome="explored", created_at=at(9), seconds=4.0),  # after the reply
+    ]
+    found = list(spans(turn, calls))
+    assert [(span.name, span.starts, span.took) for span in found] == [
+        ("records, articles, memory", 0, 1),
+        *[("small", 1, 1.5), ("scoring", 2.5, 0.5), ("large", 3, 1), ("scoring and storing", 4, 1)],
+    ]
+    assert sum(span.width for span in found) == 100
+    assert (found[1].left, found[1].wait_width) == (20, 10)
 
 
 def test_the_ledger_shows_running_sum_and_totals(shop, alice):

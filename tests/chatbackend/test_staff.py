@@ -23,6 +23,7 @@ from cascade.providers import OpenAIProvider
 from cascade.runner import Engine
 from tests.cast import ScriptedScorer, Shop, open_shop
 from tests.chatbackend import test_widget
+from tests.chatbackend.desk import log_in, pages
 from tests.chatbackend.sockets import Client as Customer
 from tests.chatbackend.sockets import at_door, is_reply, serving
 from tests.chatbackend.test_admin import TIER, list_url, logged_in, strategy_form
@@ -257,6 +258,38 @@ async def test_the_widget_shows_who_answers(chromium, models):
         models.script("*", Reply(GOOD))
         await ask(tab, "And now?")
         await expect(log).to_contain_text(f"Assistant: {GOOD}", timeout=PATIENCE * 1000)
+
+
+async def test_who_waits_appears_in_the_open_inbox_and_is_answered_at_once(chromium, models):
+    shop = await in_db(open_shop)("alice", models.base_url)
+    models.script("*", Reply("I do not know."))  # not scored: a person is asked
+    async with shop_page(shop, models) as address, pages() as base:
+        desk = await (await log_in(chromium, shop, base, "support")).new_page()
+        await desk.goto(base + list_url(Conversation))
+        await expect(desk.get_by_role("status")).to_contain_text("Nobody waits")
+        tab = await chromium.new_page()
+        await open_by_keyboard(tab, address)
+        await ask(tab, "Where is my order?")
+        await expect(desk.get_by_role("status")).to_contain_text("1 customer waits", timeout=PATIENCE * 1000)
+        row = desk.locator("#result_list tbody tr")
+        await expect(row).to_contain_text("a colleague")  # what the customer was told last
+        await row.get_by_role("link").first.click()
+        await desk.get_by_label("Reply to the customer").fill("I am Bob.")
+        await desk.get_by_role("button", name="Send").click()
+        await expect(tab.get_by_role("log")).to_contain_text("I am Bob.", timeout=PATIENCE * 1000)
+        await desk.get_by_label("Reply to the customer").fill("half a")
+        await ask(tab, "And when?")
+        await expect(desk.get_by_role("log")).to_contain_text("And when?", timeout=PATIENCE * 1000)
+        await expect(desk.get_by_label("Reply to the customer")).to_have_value("half a")  # nothing typed is lost
+
+
+def test_an_open_page_is_left_alone_while_nothing_happens(shop):
+    client, talk = logged_in((shop, "support")), waiting(shop)
+    address = reverse("admin:cascade_conversation_change", args=[talk.id])
+    seen = client.get(address).context["seen"]
+    assert client.get(address, headers={"X-Seen": seen}).status_code == 204
+    post(client, talk.id, text="Hello")
+    assert client.get(address, headers={"X-Seen": seen}).status_code == 200
 
 
 def only_conversation(shop: Shop):
