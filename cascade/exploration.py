@@ -20,7 +20,7 @@ from uuid import UUID
 
 import structlog
 from django.conf import settings
-from django.db.models import Exists, OuterRef, Sum
+from django.db.models import Exists, OuterRef, Subquery, Sum
 from django.utils import timezone
 
 from accounts import ledger
@@ -69,9 +69,9 @@ async def explore(tenant_id: UUID, engine: Engine, draw: Callable[[], float] = r
     if not waiting:
         return 0
     judge = await _judge(engine.scorer, scoring)
-    drawn = 0
-    for turn_id in waiting:
-        planned = await in_db(_plan)(tenant_id, turn_id, getattr(judge, "version", ""))
+    version, drawn = getattr(judge, "version", ""), 0
+    for turn_id in [turn_id for turn_id, judged_by in waiting if judged_by == version][:MOST_AT_ONCE]:
+        planned = await in_db(_plan)(tenant_id, turn_id, version)
         if planned and (exploration := await in_db(_begin)(planned, engine.ceiling, draw())):
             await _ask(planned, exploration, engine, judge)
             drawn += 1
@@ -88,8 +88,11 @@ async def _judge(scorer: Scorer, scoring: Scoring) -> Scorer:
 # --- which turns, and what of them ----------------------------------------------------------
 
 
-def _waiting(tenant_id: UUID) -> tuple[Scoring, list[UUID]]:
-    """Turns of exploring chatbots that nobody has looked at, oldest first: answered, or by no model well enough."""
+def _waiting(tenant_id: UUID) -> tuple[Scoring, list[tuple[UUID, str | None]]]:
+    """Turns of exploring chatbots that nobody has looked at, oldest first: answered, or by no model well enough.
+
+    Each with the weights that judged it: where others judge by now, it must not keep the later ones waiting.
+    """
     with in_tenant(tenant_id):
         exploring = Chatbot.objects.filter(explored_share__gt=0, explored_micros_a_day__gt=0)
         if not (bots := list(exploring.values_list("id", flat=True))):
@@ -101,7 +104,9 @@ def _waiting(tenant_id: UUID) -> tuple[Scoring, list[UUID]]:
             context__isnull=False,
             exploration=None,
         ).filter(~Exists(ModelCall.objects.filter(turn=OuterRef("pk"), model=MEMORY, outcome=Outcome.ACCEPTED)))
-        return scorer_tuning.scoring(), list(turns.order_by("created_at").values_list("id", flat=True)[:MOST_AT_ONCE])
+        calls = ModelCall.objects.filter(turn=OuterRef("pk")).order_by("number").values("scorer_version")
+        judged = turns.annotate(judged_by=Subquery(calls[:1])).order_by("created_at")
+        return scorer_tuning.scoring(), list(judged.values_list("id", "judged_by"))
 
 
 def _plan(tenant_id: UUID, turn_id: UUID, scorer_version: str) -> Planned | None:

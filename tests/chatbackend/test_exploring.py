@@ -211,3 +211,11 @@ async def test_what_was_answered_long_ago_or_judged_by_other_weights_is_left_alo
     await in_db(inside)(shop, lambda: Turn.objects.update(created_at=long_ago))
     assert await explore(shop, models) == 0
     assert await on_record(shop, Exploration) == []
+
+
+async def test_turns_that_other_weights_judged_do_not_keep_later_ones_waiting(models, shop, monkeypatch):  # noqa: F811
+    monkeypatch.setattr(exploration, "MOST_AT_ONCE", 1)
+    await answered(shop, models)
+    await in_db(inside)(shop, lambda: ModelCall.objects.update(scorer_version="older"))
+    await answered(shop, models, "And what did it cost?")
+    assert await explore(shop, models) == 1
