@@ -101,3 +101,8 @@ class TenantInline(TabularInline):
 def _role(request: HttpRequest) -> str | None:
     member = getattr(request, "member", None)
     return member.role if member else None
+
+
+def decimals(score: float | None) -> str:
+    """Three places, as scores are told everywhere."""
+    return "–" if score is None else f"{score:.3f}"

@@ -15,7 +15,7 @@ from django.http import HttpRequest
 from unfold.decorators import display
 
 from accounts.sealing import seal
-from accounts.staff_pages import BOOKS, LEAD, TenantAdmin, TenantInline
+from accounts.staff_pages import BOOKS, LEAD, TenantAdmin, TenantInline, decimals
 from accounts.templatetags.money import dollars
 from cascade import (
     conversation_pages,
@@ -157,7 +157,7 @@ class TurnPage(TenantAdmin):
 
 @admin.register(ModelCall)
 class ModelCallPage(TenantAdmin):
-    list_display = ("created_at", "model", "tier_number", "outcome", "score", "threshold", "tokens", "cost", "seconds")
+    list_display = ("created_at", "model", "tier_number", "outcome", "judged", "needed", "tokens", "cost", "took")
     list_filter = ("model", "outcome", "error", "estimated", "created_at")
     list_select_related = ("price__model",)
     search_fields = ("=id", "=turn__id", "text")
@@ -166,6 +166,18 @@ class ModelCallPage(TenantAdmin):
     @display(description="tier", ordering="tier")
     def tier_number(self, call: ModelCall) -> int:
         return call.tier + 1
+
+    @display(description="score", ordering="score")
+    def judged(self, call: ModelCall) -> str:
+        return decimals(call.score)
+
+    @display(description="threshold", ordering="threshold")
+    def needed(self, call: ModelCall) -> str:
+        return decimals(call.threshold)
+
+    @display(description="seconds", ordering="seconds")
+    def took(self, call: ModelCall) -> str:
+        return decimals(call.seconds)
 
     @display(description="tokens in / out")
     def tokens(self, call: ModelCall) -> str:
@@ -229,7 +241,7 @@ class ShadowScorePage(TenantAdmin):
     """What a version that is not live says of answers, beside the score that was acted on."""
 
     seen_by = BOOKS
-    list_display = ("created_at", "version", "model", "score", "live_score", "threshold", "outcome")
+    list_display = ("created_at", "version", "model", "judged", "live_score", "threshold", "outcome")
     list_filter = ("version",)
     list_select_related = ("version", "call")
     ordering = ("-created_at",)
@@ -238,13 +250,17 @@ class ShadowScorePage(TenantAdmin):
     def model(self, shadow: ShadowScore) -> str:
         return shadow.call.model
 
+    @display(description="score", ordering="score")
+    def judged(self, shadow: ShadowScore) -> str:
+        return decimals(shadow.score)
+
     @display(description="live score")
-    def live_score(self, shadow: ShadowScore) -> float | None:
-        return shadow.call.score
+    def live_score(self, shadow: ShadowScore) -> str:
+        return decimals(shadow.call.score)
 
     @display(description="threshold")
-    def threshold(self, shadow: ShadowScore) -> float:
-        return shadow.call.threshold
+    def threshold(self, shadow: ShadowScore) -> str:
+        return decimals(shadow.call.threshold)
 
     @display(description="outcome")
     def outcome(self, shadow: ShadowScore) -> str:

@@ -18,7 +18,7 @@ from unfold.decorators import display
 from unfold.widgets import UnfoldAdminFileFieldWidget
 
 from accounts.models import Customer
-from accounts.staff_pages import LEAD, TenantAdmin, TenantInline
+from accounts.staff_pages import LEAD, TenantAdmin, TenantInline, decimals
 from cascade import gaps, knowledge, placeholders, uploads
 from cascade.documents import Unreadable
 from cascade.material import customer_value
@@ -173,7 +173,7 @@ class UploadPage(TenantAdmin):
 class GapPage(TenantAdmin):
     """What customers ask and no article answers, grouped by meaning; the questions one by one below."""
 
-    list_display = ("question", "chatbot", "similarity", "state", "created_at")
+    list_display = ("question", "chatbot", "nearest", "state", "created_at")
     list_filter = ("chatbot", "created_at")
     list_select_related = ("chatbot", "turn")
     search_fields = ("question",)
@@ -187,6 +187,10 @@ class GapPage(TenantAdmin):
     def changelist_view(self, request: HttpRequest, extra_context: dict | None = None) -> HttpResponse:
         told = {"gaps": gaps.report()[:SHOWN_GAPS], "may_write": request.member.role in LEAD}  # type: ignore[attr-defined]
         return super().changelist_view(request, told | (extra_context or {}))
+
+    @display(description="similarity", ordering="similarity")
+    def nearest(self, lookup: Lookup) -> str:
+        return decimals(lookup.similarity)
 
     @display(description="came of it")
     def state(self, lookup: Lookup) -> str:

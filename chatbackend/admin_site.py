@@ -21,8 +21,7 @@ from accounts import audit
 from accounts.members import CHOSEN, chosen, memberships
 from accounts.staff_pages import BOOKS, EVERYBODY, LEAD, TenantAdmin
 from accounts.tenancy import in_tenant
-from chatbackend import money_page
-from chatbackend.dashboard import figures, outcomes
+from chatbackend import dashboard, money_page
 from chatbackend.empty_lists import EMPTY
 from chatbackend.months import month_of
 
@@ -167,7 +166,8 @@ class TenantAdminSite(UnfoldAdminSite):
         ]
 
     def index(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> TemplateResponse:
-        member, told = request.member, dict(extra_context or {})  # type: ignore[attr-defined]
+        member, waiting = request.member, dashboard.waiting()  # type: ignore[attr-defined]
+        told = {"waiting": waiting[: dashboard.SHOWN_WAITING], "waiting_count": waiting.count()}
         if member.role in BOOKS:
-            told |= {"figures": figures(member.tenant), "outcomes": outcomes()}
-        return super().index(request, told)
+            told |= dashboard.context(member.tenant)
+        return super().index(request, told | (extra_context or {}))

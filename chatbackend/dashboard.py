@@ -1,4 +1,4 @@
-"""What a tenant sees first: the money that is left, what today cost, and which tier's answers were good enough.
+"""What a tenant sees first: what the month cost and saved, how good the answers were, who waits for a person.
 
 Reads only; runs inside the tenant's transaction. Statements and exports are left to `accounts`.
 """
@@ -7,24 +7,24 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
-from django.db.models import Avg, Count, Q, Sum
+from django.db.models import Avg, Count, Q, QuerySet, Sum
 from django.utils import timezone
 
-from accounts.models import Account, LedgerEntry, Tenant
+from accounts import spending
+from accounts.models import Account, Tenant
+from accounts.spending import Spending
 from accounts.templatetags.money import dollars
-from cascade.models import Conversation, MemoryUse, ModelCall, Turn
-from cascade.providers.remembered import MEMORY
+from cascade.memory_saving import saved_since
+from cascade.models import Conversation, ModelCall, Turn
 from cascade.values import Outcome
+from chatbackend import quality
+from chatbackend.money_page import Figure, drawing, per_cent
+from chatbackend.months import this_month
 
 DAYS = 7
-
-
-@dataclass(frozen=True, slots=True)
-class Figure:
-    name: str
-    value: str
-    note: str
+SHOWN_WAITING = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,35 +43,43 @@ class TierOutcome:
         return round(100 * self.accepted / self.asked) if self.asked else 0
 
 
-def figures(tenant: Tenant) -> list[Figure]:
-    today = tenant.midnight()
+def context(tenant: Tenant) -> dict[str, Any]:
+    """For the template, of who may read the books."""
+    month = this_month(tenant)
+    spent, weeks = spending.spending(tenant.id, month, month), quality.weeks(tenant)
+    return {
+        "figures": figures(tenant, spent),
+        "outcomes": outcomes(),
+        "weeks": weeks,
+        "lines": quality.lines(weeks) if any(week.turns for week in weeks) else [],
+        "month_name": f"{month:%B}",
+        **drawing(spent, month, month),
+    }
+
+
+def waiting() -> QuerySet[Conversation]:
+    """Who waits for a person, the longest first."""
+    waits = Conversation.objects.filter(state=Conversation.State.HANDED_OVER)
+    return waits.select_related("customer", "chatbot").order_by("updated_at")
+
+
+def figures(tenant: Tenant, spent: Spending) -> list[Figure]:
     account = Account.objects.filter(tenant=tenant).first() or Account(tenant=tenant)
-    charges = LedgerEntry.objects.filter(created_at__gte=today, kind=LedgerEntry.Kind.CHARGE)
-    spent = -(charges.aggregate(sum=Sum("amount_micros"))["sum"] or 0)
-    turns = Turn.objects.filter(created_at__gte=today).aggregate(
+    turns = Turn.objects.filter(created_at__gte=tenant.midnight()).aggregate(
         all=Count("id"), answered=Count("id", Q(state=Turn.State.ANSWERED))
     )
-    answered = turns["answered"]
-    waiting = Conversation.objects.filter(state=Conversation.State.HANDED_OVER).count()
+    memory = saved_since(tenant.midnight().replace(day=1))
+    resolved = f"{dollars(spent.price.micros // spent.resolved)} a resolved conversation" if spent.resolved else ""
+    saved = f"{per_cent(spent.saved, spent.dearest)} % of {dollars(spent.dearest.micros)} by the dearest model alone"
+    held = f"{dollars(account.held_micros)} of it on hold"
+    again = f"{memory.given} answers given again; {memory.checks} checks cost {dollars(memory.checks_cost)}"
     return [
-        Figure("Balance", dollars(account.balance_micros), f"{dollars(account.held_micros)} of it on hold"),
-        Figure("Spent today", dollars(spent), f"{dollars(spent // answered)} a reply" if answered else "no reply yet"),
-        Figure("Questions today", str(turns["all"]), f"{answered} answered"),
-        Figure("Waiting for a person", str(waiting), "conversations handed over"),
-        remembered(tenant),
+        Figure("Cost this month", dollars(spent.price.micros), resolved or "nothing resolved yet", "money"),
+        Figure("Saved this month", dollars(spent.saved.micros), saved, "money"),
+        Figure("Saved by memory this month", dollars(memory.worth), again, "cascade_rememberedanswer_changelist"),
+        Figure("Balance", dollars(account.balance_micros), held, "accounts_ledgerentry_changelist"),
+        Figure("Questions today", str(turns["all"]), f"{turns['answered']} answered", "cascade_turn_changelist"),
     ]
-
-
-def remembered(tenant: Tenant) -> Figure:
-    """What memory saved this month: what the answers that it gave again had cost, less what checking it cost."""
-    checked = (MemoryUse.Outcome.RIGHT, MemoryUse.Outcome.WRONG, MemoryUse.Outcome.UNCLEAR)
-    uses = MemoryUse.objects.filter(created_at__gte=tenant.midnight().replace(day=1))
-    saved = uses.aggregate(saved=Sum("saved_micros"), given=Count("id", Q(outcome=MemoryUse.Outcome.SERVED)))
-    afresh = uses.filter(outcome__in=checked).exclude(turn__calls__model=MEMORY)  # not those that were voted down
-    live = ~Q(turn__calls__outcome=Outcome.EXPLORED)
-    checks = afresh.aggregate(cost=Sum("turn__calls__cost_micros", filter=live), count=Count("turn", distinct=True))
-    note = f"{saved['given']} answers given again; {checks['count']} checks cost {dollars(checks['cost'] or 0)}"
-    return Figure("Saved by memory this month", dollars((saved["saved"] or 0) - (checks["cost"] or 0)), note)
 
 
 def outcomes() -> list[TierOutcome]:

@@ -18,7 +18,6 @@ from accounts.money import ZERO, Money
 from accounts.spending import Line, Part, Spending, Used
 from accounts.templatetags.money import dollars
 from chatbackend.budget_subject import HAVE_IDS
-from chatbackend.dashboard import Figure
 from chatbackend.months import after, before, since_the_first_entry, this_month
 
 FOUND = ("accepted", "rejected", "failed")  # what becomes of an attempt; everything else is "other"
@@ -26,6 +25,14 @@ OUTCOMES = (*FOUND, "other")
 MOST_MONTHS = 36
 HEIGHT = 100  # of a chart, in its own units
 SPAN = 10  # of a bar and the gap beside it
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    name: str
+    value: str
+    note: str
+    page: str = ""  # of the admin pages, which tells more
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,26 +78,33 @@ def context(tenant: Tenant, first: date | None, last: date | None) -> dict[str, 
     last = last or first or today
     first = max(min(first or last, last), before(last, MOST_MONTHS - 1))
     spent = spending.spending(tenant.id, first, last)
-    drawn = bars(spent, first, last)
     account = Account.objects.filter(tenant=tenant).first() or Account(tenant=tenant)
     return {
         "first": first,
         "last": last,
         "months": since_the_first_entry(tenant),
         "ranges": ranges(today),
-        "spent": spent,
         "figures": figures(spent),
+        **drawing(spent, first, last),
+        "asked_share": per_cent(spent.cost, spent.dearest),
+        "models": shares(spent, lambda line: line.model),
+        "outcomes": shares(spent, lambda line: line.outcome or line.model),
+        "budgets": budget_bars(tenant.id),
+        "balance": account.balance_micros,
+        "ever_charged": LedgerEntry.objects.filter(kind=LedgerEntry.Kind.CHARGE).exists(),
+    }
+
+
+def drawing(spent: Spending, first: date, last: date) -> dict[str, Any]:
+    """For the template of the bars."""
+    drawn = bars(spent, first, last)
+    return {
+        "spent": spent,
         "bars": drawn,
         "width": len(drawn) * SPAN,
         "highest": max(drawn, key=lambda bar: bar.price),
         "bar_date": "j F Y" if spent.daily else "F Y",
-        "asked_share": per_cent(spent.cost, spent.dearest),
-        "models": shares(spent, lambda line: line.model),
-        "outcomes": shares(spent, lambda line: line.outcome or line.model),
         "names": OUTCOMES,
-        "budgets": budget_bars(tenant.id),
-        "balance": account.balance_micros,
-        "ever_charged": LedgerEntry.objects.filter(kind=LedgerEntry.Kind.CHARGE).exists(),
     }
 
 

@@ -6,6 +6,7 @@ with noise. The live strategy stops at the first model where its score reaches t
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 
 import numpy as np
@@ -33,8 +34,9 @@ def recorded_turns(
     until: datetime | None = None,
     over: timedelta = timedelta(days=20),
     version: str = "scripted",
+    costs: Mapping[str, int] = COSTS,
 ) -> list[Turn]:
-    """`share` of those that stopped early were drawn for exploring. `skill`: the small model's; `cost`: times COSTS."""
+    """`share` of those that stopped early were drawn to explore. `skill`: the small model's; `cost`: times `costs`."""
     chance = np.random.default_rng(seed)
     hard, noise = chance.normal(size=count), chance.normal(size=(count, 2))
     right = np.stack([skill - hard > 0, 1.6 - hard > 0], axis=1)
@@ -56,7 +58,7 @@ def recorded_turns(
             )  # fmt: skip
             turns.append(turn)
             stops = accepted.index(True) if any(accepted) else 1
-            for tier, model in enumerate(COSTS):
+            for tier, model in enumerate(costs):
                 if tier > stops and not drawn[n]:
                     continue
                 outcome = Outcome.EXPLORED if tier > stops else Outcome.ACCEPTED if accepted[tier] else Outcome.REJECTED
@@ -74,7 +76,7 @@ def recorded_turns(
                         seconds=1.0 + tier,
                         score=float(scores[n, tier]),
                         scorer_version=version,
-                        cost_micros=int(COSTS[model] * cost),
+                        cost_micros=int(costs[model] * cost),
                         created_at=when,
                     )
                 )

@@ -65,6 +65,28 @@ def test_the_first_page_tells_what_memory_saved_this_month_less_what_checking_co
     assert "2 answers given again; 1 checks cost $0.000030" in page
 
 
+def test_several_are_forgotten_at_once_and_the_month_is_told_above_the_list(alice):
+    place = place_of(alice)
+    kept = [keep(place, question=f"{n}?", angle=n / 2) for n in range(3)]
+    [candidate, *_] = remembered.candidates(place, vector())
+    remembered.note(place, answered(place).id, candidate, MemoryUse.Outcome.SERVED, 0.99)
+    lead, support = logged_in((alice, "admin")), logged_in((alice, "support"))
+    page = reverse(LIST)
+    told = lead.get(page).content.decode()
+    assert "Saved this month" in told
+    assert "$0.000030" in told
+    two = {"action": "forget", "_selected_action": [str(each) for each in kept[:2]]}
+    support.post(page, two)
+    assert count(alice) == 3
+    assert "2 forgotten" in lead.post(page, two, follow=True).content.decode()
+    assert count(alice) == 1
+
+
+def count(shop) -> int:
+    with in_tenant(shop.tenant_id):
+        return RememberedAnswer.objects.count()
+
+
 def call_of(place, turn, model: str, outcome: str, micros: int) -> None:
     with in_tenant(place.tenant_id):
         ModelCall.objects.create(
