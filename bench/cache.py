@@ -25,6 +25,7 @@ from bench.stage import database
 
 QUERIES = 500
 CUSTOMERS = 1000
+WORDINGS = 100
 HOME = Path(__file__).resolve().parents[1] / "var" / "bench"
 PEER = ("gptcache==0.1.44", "faiss-cpu", "sqlalchemy", "numpy")
 
@@ -145,7 +146,7 @@ def fill(place, stored: np.ndarray, customers: list[UUID], *, personal: bool = F
             RememberedAnswer.objects.bulk_create(
                 RememberedAnswer(
                     tenant_id=place.tenant_id, chatbot_id=place.chatbot_id, strategy_id=place.strategy_id, turn=turn,
-                    customer_id=customers[i % CUSTOMERS] if personal else None, question=str(i), answer="an answer",
+                    customer_id=customers[i % len(customers)] if personal else None, question=str(i), answer="answer",
                     embedding=HalfVector(stored[i]), answer_embedding=zero, model="small", score=0.9, general=5.0,
                     basis="own" if personal else "basis", knowledge="", cost_micros=1, dearest_micros=1,
                     expires_at=later,
@@ -164,20 +165,22 @@ def fill(place, stored: np.ndarray, customers: list[UUID], *, personal: bool = F
 
 
 def crossings(lookups: int) -> int:
-    """Everybody's own answers to the very same question; every customer looks for it again and again."""
+    """Half of the customers have their own answers to each of the wordings, and everybody asks in the very same words:
+    the one half must find none but their own, the other half nothing. How many were another customer's."""
     from cascade import remembered
     from cascade.remembered import Place
 
     place, customers = shop("bench-crossing")
-    vector = questions(CUSTOMERS)[0][0]
-    fill(place, np.repeat(vector[None], CUSTOMERS, axis=0), customers, personal=True)
+    wordings = questions(CUSTOMERS)[0][:WORDINGS]
+    owners = customers[::2]
+    fill(place, np.repeat(wordings, len(owners), axis=0), owners, personal=True)
     wrong = 0
     for number in range(lookups):
-        at = number % CUSTOMERS
+        at, wording = number % CUSTOMERS, number // CUSTOMERS % WORDINGS
         asking = Place(place.tenant_id, place.chatbot_id, place.strategy_id, customers[at], "", "basis", "own")
-        found = remembered.candidates(asking, vector.tolist())
-        wrong += sum(int(each.question) % CUSTOMERS != at for each in found)
-        if not found:
+        found = remembered.candidates(asking, wordings[wording].tolist())
+        wrong += sum(at % 2 or int(each.question) % len(owners) != at // 2 for each in found)
+        if not at % 2 and int(found[0].question) // len(owners) != wording:
             raise RuntimeError("a customer does not find their own answer")
     return wrong
 
