@@ -262,7 +262,7 @@ def _shown(context: Context, kept: dict[tuple[_Kind, int], _Piece]) -> Context:
         customer=replace(context.customer, attributes=attributes, records=records),
         history=tuple(said for i, said in enumerate(context.history) if ("utterance", i) in kept),
         summary=context.summary if ("summary", 0) in kept else "",
-        passages=tuple(passage for i, passage in enumerate(context.passages) if ("passage", i) in kept),
+        passages=tuple(context.passages[i] for kind, i in kept if kind == "passage"),  # likewise
     )
 
 

@@ -174,9 +174,9 @@ def _switch(tenant_id: UUID, chatbot_id: UUID) -> None:
     """From the old index to the new one, all articles at once; what is not searched any more is deleted."""
     with in_tenant(tenant_id):
         set_for_transaction("statement_timeout", "120s")  # ten thousand articles may change at once
-        Chatbot.objects.select_for_update(no_key=True).get(id=chatbot_id)  # new conversations do not wait
+        chatbot = Chatbot.objects.select_for_update(no_key=True).get(id=chatbot_id)  # new conversations do not wait
         made = _articles().filter(Exists(_made()), chatbot_id=chatbot_id).exclude(indexed_as=F("wanted"))
-        switched = made.update(indexed_as=F("wanted"))
+        switched = made.update(indexed_as=F("wanted"), searched_from=chatbot.knowledge_version + 1)
         kept = Case(When(article__indexed_as=F("made_from"), then=Value(True)), default=Value(False))
         Passage.objects.alias(kept=kept).filter(chatbot_id=chatbot_id, kept=False).delete()
         if switched:

@@ -79,7 +79,7 @@ class Material:
     remembering: Remembering | None = None  # None: nothing is remembered
     spender: Spender | None = None  # whose budgets the turn touches; None: the tenant's alone
     has_saved_replies: bool = False
-    searched: bool = False  # the passages are found by a search (`cascade.knowledge`), and not here yet
+    knowledge_version: int = 0  # of the index of the articles, which moves with each change; 0: there is none
 
 
 def gather(
@@ -100,7 +100,7 @@ def gather(
             now=now,
             history=history(conversation),
             summary=conversation.summary,
-            passages=() if chatbot.knowledge_version else articles(chatbot),
+            passages=() if chatbot.knowledge_version else articles(chatbot),  # else `cascade.knowledge` finds them
         ),
         record_source=source,
         source_error=source_error,
@@ -109,7 +109,7 @@ def gather(
         remembering=remembering(chatbot),
         spender=pays,
         has_saved_replies=chatbot.saved_replies.filter(state=models.SavedReply.State.APPROVED).exists(),
-        searched=bool(chatbot.knowledge_version),
+        knowledge_version=chatbot.knowledge_version,
     )
 
 

@@ -7,7 +7,7 @@ the look-up itself. Functions are plain and synchronous; from the event loop the
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -38,7 +38,7 @@ _COLUMNS = (
 )
 _ALIVE = """
     tenant_id = %(tenant)s AND chatbot_id = %(chatbot)s AND strategy_id = %(strategy)s
-    AND (pinned OR expires_at > now())
+    AND (pinned OR expires_at > now()) AND knowledge_version >= %(newest)s AND articles ?& %(unsearched)s
 """
 FIND = f"""
     WITH own AS MATERIALIZED (
@@ -82,13 +82,15 @@ class Candidate:
     dearest_micros: int
 
 
-def candidates(place: Place, vector: Sequence[float]) -> list[Candidate]:
+def candidates(place: Place, vector: Sequence[float], shown: Collection[str] = ()) -> list[Candidate]:
     """What may be given to this customer of what was answered before, the most similar question first.
 
-    Those that used an article which has changed are forgotten on the way; what lay behind them is found next time.
+    `shown`: slugs of the articles that are put before the models now. Whoever was answered before one of them was
+    there, or as it is, may have been told less. Those that used an article which has changed are forgotten on the way;
+    what lay behind them is found next time.
     """
     with in_tenant(place.tenant_id):
-        found = rows(place, vector)
+        found = rows(place, vector, *_news(place.chatbot_id, shown))
         now = article_hashes(place.chatbot_id, {slug for row in found for slug in row["articles"]})
         stale = [row["id"] for row in found if any(now.get(slug) != was for slug, was in row["articles"].items())]
         if stale:
@@ -96,8 +98,15 @@ def candidates(place: Place, vector: Sequence[float]) -> list[Candidate]:
         return [_candidate(row) for row in found if row["id"] not in stale]
 
 
-def wanted(place: Place, vector: Sequence[float]) -> dict[str, Any]:
-    """What `FIND` asks for."""
+def _news(chatbot_id: UUID, shown: Collection[str]) -> tuple[int, list[str]]:
+    """The knowledge version that brought the latest of these articles, and those that no version has yet."""
+    since = dict(Article.objects.filter(chatbot_id=chatbot_id, slug__in=shown).values_list("slug", "searched_from"))
+    unsearched = [slug for slug, version in since.items() if version is None]
+    return max((version for version in since.values() if version is not None), default=0), unsearched
+
+
+def wanted(place: Place, vector: Sequence[float], newest: int = 0, unsearched: Sequence[str] = ()) -> dict[str, Any]:
+    """What `FIND` asks for: nothing from before the version `newest`, nor without the articles `unsearched`."""
     return {
         "tenant": place.tenant_id,
         "chatbot": place.chatbot_id,
@@ -108,14 +117,18 @@ def wanted(place: Place, vector: Sequence[float]) -> dict[str, Any]:
         "own_basis": place.own_basis,
         "vector": HalfVector(list(vector)).to_text(),
         "most": CANDIDATES,
+        "newest": newest,
+        "unsearched": list(unsearched),
     }
 
 
-def rows(place: Place, vector: Sequence[float]) -> list[dict[str, Any]]:
+def rows(
+    place: Place, vector: Sequence[float], newest: int = 0, unsearched: Sequence[str] = ()
+) -> list[dict[str, Any]]:
     """The nearest of what may be given here, by nothing but the database. Runs inside `in_tenant`."""
     with connection.cursor() as cursor:
         cursor.execute(BREADTH)
-        cursor.execute(FIND, wanted(place, vector))
+        cursor.execute(FIND, wanted(place, vector, newest, unsearched))
         names = [column.name for column in cursor.description]
         found = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
     return [row | {"articles": json.loads(row["articles"])} for row in found]
@@ -164,6 +177,7 @@ class Keep:
     general: float
     passages: tuple[Passage, ...]  # that were before the model
     knowledge: str
+    knowledge_version: int = 0  # of the chatbot before they were looked for
 
 
 def keep(place: Place, kept: Keep) -> UUID | None:
@@ -199,6 +213,7 @@ def keep(place: Place, kept: Keep) -> UUID | None:
             basis=place.own_basis if personal else place.basis,
             articles=articles,
             knowledge=kept.knowledge,
+            knowledge_version=kept.knowledge_version,
             cost_micros=call.turn.calls.aggregate(cost=Sum("cost_micros"))["cost"] or 0,
             dearest_micros=dearest_cost(call).micros,
             expires_at=timezone.now() + _lifetime(place.chatbot_id, personal=personal),

@@ -15,7 +15,7 @@ import logging
 import random
 import re
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from copy import copy
 from dataclasses import dataclass, replace
@@ -26,6 +26,7 @@ from cascade import policy, pricing
 from cascade.breaker import Breaker
 from cascade.call import Call
 from cascade.early_verdicts import EarlyScorer, Watch
+from cascade.embedder.serving import Reading
 from cascade.errors import AuthenticationFailed, Interrupted, Malformed, ProviderError, RateLimited, Timeout
 from cascade.memory.recall import Memory
 from cascade.policy import Accept, Ask, HandOver, Known, Reason
@@ -78,8 +79,8 @@ class Scorer(Protocol):
 
 
 class Embedder(Protocol):
-    async def embed(self, text: str, *, deadline_seconds: float) -> Sequence[float] | None:
-        """What `text` means, as a vector of length 1; None: not in time."""
+    async def read(self, text: str, *, deadline_seconds: float) -> Reading | None:
+        """What `text` means and how it is worded; None: not in time."""
         ...
 
 

@@ -119,11 +119,16 @@ def _keep(upload: Upload, name: str, told: Document | Unreadable) -> None:
 def write(chatbot: Chatbot, document: Document, *, source: str) -> int:
     """The document as articles of the chatbot, in place of those that `source` gave before; how many.
 
-    Runs inside `in_tenant`. Raises Unreadable: the chatbot has too many articles.
+    Runs inside `in_tenant`. Raises Unreadable: too many articles, or one of another origin has the name.
     """
     stem = slugify(str(PurePosixPath(source).with_suffix("")).replace("/", "-"))[-90:].strip("-") or "article"
     parts = document.parts()
     slugs = [stem] if len(parts) == 1 else [f"{stem}-{number}" for number in range(1, len(parts) + 1)]
+    if other := Article.objects.filter(chatbot=chatbot, slug__in=slugs).exclude(source=source).first():
+        origin = f"was read from {other.source}" if other.source else "was written by hand or through the API"
+        raise Unreadable(
+            f"would replace the article {other.slug}, which {origin}: rename the file or delete the article"
+        )
     if Article.objects.filter(chatbot=chatbot).exclude(slug__in=slugs).count() + len(parts) > MOST_ARTICLES:
         raise Unreadable(f"would be more than {MOST_ARTICLES:,} articles of one chatbot")
     with transaction.atomic():

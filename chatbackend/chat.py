@@ -36,7 +36,7 @@ from cascade.scorer.pool import Pool
 from cascade.values import Attempt, Context, Strategy, Tier
 from chatbackend import journal, protocol
 from chatbackend.live import live
-from chatbackend.lookup import Lookup, look_up, note
+from chatbackend.lookup import Asked, Lookup, look_up, note, read
 from chatbackend.protocol import Frame, Send
 from chatbackend.remembering import Remembering
 from chatbackend.reporting import report
@@ -136,8 +136,9 @@ class _Turn:
         Raises InsufficientFunds, BudgetExceeded, UnknownPrice or DiskFull before any model is called.
         """
         known, source_error = await _with_fresh_records(turn, material)
-        if material.searched:
-            known, self.lookup = await look_up(turn, known, self.engine.embedder)
+        asked = await read(known, material, self.engine)
+        if material.knowledge_version:
+            known, self.lookup = await look_up(turn, known, asked)
         self.built = await asyncio.to_thread(
             context.build,
             known,
@@ -148,14 +149,14 @@ class _Turn:
         if not await asyncio.to_thread(journal.has_room):
             raise DiskFull
         judge = _judge(self.engine.scorer, material)
-        match = await saved_reply(turn, material, known, self.lookup, self.engine.embedder)
+        match = await saved_reply(turn, material, known, asked.vector)
         if match and (given := await judged(match, material, self.built.context, judge, self.engine.score_seconds)):
             self.saved = given
             return given
         ceiling = self.engine.ceiling(self.built.prompt, material.strategy)
         await _hold(turn, ceiling, material.spender)
         record = CallRecord(turn.tenant_id, turn.id, self.built.prompt.input_tokens, getattr(judge, "version", ""))
-        engine, strategy = await self._with_memory(turn, material, self.built)
+        engine, strategy = await self._with_memory(turn, material, self.built, asked)
         recorder = _Recorder(record, strategy.tiers.index(material.strategy.tiers[0]))
         self.run = engine.run(self.built.context, self.built.prompt, strategy, recorder, judge)
         straight_through = material.strategy.tiers[-1].threshold <= 0
@@ -164,11 +165,13 @@ class _Turn:
         finally:
             await self.run.aclose()
 
-    async def _with_memory(self, turn: OpenTurn, material: Material, built: Built) -> tuple[Engine, Strategy]:
+    async def _with_memory(
+        self, turn: OpenTurn, material: Material, built: Built, asked: Asked
+    ) -> tuple[Engine, Strategy]:
         """Engine and strategy of the turn: with what memory has to offer, where the chatbot remembers."""
         if self.engine.memory is None or material.remembering is None:
             return self.engine, material.strategy
-        self.remembering = Remembering(self.engine.memory, turn, material, built)
+        self.remembering = Remembering(self.engine.memory, turn, material, built, asked)
         return await self.remembering.offer(self.engine)
 
     async def _follow(self, turn: OpenTurn, run: Run, straight_through: bool) -> Event:

@@ -13,7 +13,6 @@ from accounts.tenancy import in_db
 from cascade import context, remembered
 from cascade.context import Built
 from cascade.conversations import OpenTurn, TurnResult
-from cascade.leaning import whole_question
 from cascade.material import Material
 from cascade.memory import checking, scope
 from cascade.memory.judge import Question, probability
@@ -24,6 +23,7 @@ from cascade.providers.remembered import MEMORY, tier
 from cascade.remembered import Candidate, Keep, Place
 from cascade.runner import Engine
 from cascade.values import Attempt, Outcome, Strategy
+from chatbackend.lookup import Asked
 from chatbackend.reporting import report
 
 
@@ -39,9 +39,10 @@ class Recalled:
 class Remembering:
     """Of one turn."""
 
-    def __init__(self, memory: Memory, turn: OpenTurn, material: Material, built: Built) -> None:
+    def __init__(self, memory: Memory, turn: OpenTurn, material: Material, built: Built, asked: Asked) -> None:
         self._memory, self._turn, self._material, self._built = memory, turn, material, built
-        self._asked: Question | None = None  # None: not read, so nothing is recalled or kept
+        # None: it was not read in time, so nothing is recalled or kept
+        self._asked = memory.judge.question(asked.text, asked.reading) if asked.reading else None
         self._recalled: Recalled | None = None
 
     async def offer(self, engine: Engine) -> tuple[Engine, Strategy]:
@@ -74,11 +75,11 @@ class Remembering:
     async def _recall(self) -> Recalled | None:
         known, setting = self._built.context, self._material.remembering
         assert setting is not None
-        self._asked = await self._memory.read(whole_question(known.question, self._material.context.history))
         if self._asked is None:
             return None
         place = self._place()
-        found = await in_db(remembered.candidates)(place, self._asked.vector.tolist())
+        shown = {passage.source_id for passage in known.passages}
+        found = await in_db(remembered.candidates)(place, self._asked.vector.tolist(), shown)
         checks = await in_db(remembered.checked)(place) if found else []
         chosen = self._memory.choose(self._asked, found, checks, setting.wrong_hits)
         if chosen is None:
@@ -129,6 +130,7 @@ class Remembering:
             general=asked.general,
             passages=known.passages,
             knowledge=scope.knowledge(known.passages),
+            knowledge_version=self._material.knowledge_version,
         )
 
 

@@ -5,6 +5,7 @@ It costs nothing, so nothing is held; the turn's report names it and its score.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from django.db import DatabaseError, InterfaceError
@@ -12,12 +13,10 @@ from django.db import DatabaseError, InterfaceError
 from accounts.tenancy import in_db
 from cascade import saved_replies
 from cascade.conversations import OpenTurn
-from cascade.leaning import whole_question
 from cascade.material import Material
-from cascade.runner import Embedder, Scorer
+from cascade.runner import Scorer
 from cascade.saved_replies import Match
 from cascade.values import Context
-from chatbackend.lookup import VECTOR_SECONDS, Lookup
 from chatbackend.reporting import report
 
 
@@ -30,16 +29,13 @@ class Given:
 
 
 async def saved_reply(
-    turn: OpenTurn, material: Material, known: Context, lookup: Lookup | None, embedder: Embedder | None
+    turn: OpenTurn, material: Material, known: Context, vector: Sequence[float] | None
 ) -> Match | None:
-    """The chatbot's reply that answers this question, filled from all that is known; None: it has none."""
-    if not material.has_saved_replies:
-        return None
-    vector = lookup.vector if lookup else None
-    if lookup is None and embedder:
-        question = whole_question(known.question, known.history)
-        vector = await embedder.embed(question, deadline_seconds=VECTOR_SECONDS)
-    if vector is None:
+    """The chatbot's reply that answers this question, filled from all that is known; None: it has none.
+
+    `vector`: the question's.
+    """
+    if not material.has_saved_replies or vector is None:
         return None
     matched = in_db(saved_replies.match)
     return await matched(turn.tenant_id, turn.chatbot_id, vector, known, material.instructions.stale_after)

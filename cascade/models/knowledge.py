@@ -29,6 +29,9 @@ class Article(TenantRow):
     indexed_as = models.CharField(
         max_length=64, blank=True, editable=False, help_text="`made_from` of the passages that are searched."
     )
+    searched_from = models.PositiveIntegerField(
+        null=True, editable=False, help_text="The chatbot's knowledge version that first had it as it is searched."
+    )  # None: it is not searched yet
     updated_at = models.DateTimeField(auto_now=True)
 
     class Meta:

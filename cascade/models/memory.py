@@ -36,6 +36,7 @@ class RememberedAnswer(TenantRow):
     general = models.FloatField(help_text="Log odds that the question is nobody's own.")
     basis = models.CharField(max_length=64, help_text="Hash of the instructions, and of the records of `customer`.")
     articles = models.JSONField(default=dict, help_text="Hashes of the articles that it used, by slug.")
+    knowledge_version = models.PositiveIntegerField(default=0, help_text="The chatbot's when the question came.")
     knowledge = models.CharField(max_length=64, help_text="Hash of the passages that were shown, as they were.")
     cost_micros = models.BigIntegerField(help_text="What it cost to be found: what giving it again saves.")
     dearest_micros = models.BigIntegerField(help_text="What the strategy's dearest model would have cost.")

@@ -88,11 +88,12 @@ def test_what_is_the_same_for_everybody_comes_first():
     assert "30 days." in shared
 
 
-def test_of_articles_that_do_not_all_fit_the_fitting_ones_are_shown():
+def test_of_articles_that_do_not_all_fit_the_fitting_ones_are_shown_the_best_first():
+    """The scorer reads the first few of them alone."""
     articles = tuple(Passage(f"x{n}", f"Gift cards {n}", "Any amount. " * 30) for n in range(9))
     orders, returns = Passage("s", "Lamps we sell", "Returning it?"), Passage("r", "Returning a lamp", "In 30 days.")
     built = build_for(ask("Can I return my lamp?", passages=(*articles[:5], orders, *articles[5:], returns)), 500)
-    assert {orders, returns} <= set(built.context.passages)
+    assert set(built.context.passages[:2]) == {orders, returns}
     assert built.report.dropped_passages
 
 
@@ -254,7 +255,7 @@ def test_the_prompt_stays_within_its_budget_and_the_cut_is_reported(context, bud
     # What was dropped and what is shown make up the whole.
     assert len(report.dropped_records) + len(shown.customer.records) == len(context.customer.records)
     assert len(report.dropped_passages) + len(shown.passages) == len(context.passages)
-    assert [it for it in context.passages if it in shown.passages] == list(shown.passages)  # in the tenant's order
+    assert set(shown.passages) <= set(context.passages)
     assert shown.history == context.history[report.dropped_history :]
     assert report.dropped_summary == (bool(context.summary) and not shown.summary)
     for record in shown.customer.records:

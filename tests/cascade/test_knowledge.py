@@ -112,6 +112,19 @@ def chatbot_of(shop) -> Chatbot:
         return Chatbot.objects.get(id=shop.chatbot_id)
 
 
+def test_an_article_tells_since_which_version_it_is_searched_as_it_is(alice):
+    def since() -> dict[str, int | None]:
+        with in_tenant(alice.tenant_id):
+            return dict(Article.objects.exclude(slug="returns").values_list("slug", "searched_from"))
+
+    assert since() == {"gift-cards": None, "delivery": None}
+    index(alice)
+    assert since() == {"gift-cards": 1, "delivery": 1}
+    write(alice, "delivery", "Delivery", "A parcel arrives tomorrow.")
+    index(alice)
+    assert since() == {"gift-cards": 1, "delivery": version(alice)}
+
+
 def test_an_index_that_died_half_way_goes_on_where_it_stood(alice):
     for number in range(60):
         write(alice, f"new-{number}", f"New {number}", "Nothing.")

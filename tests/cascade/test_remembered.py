@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 
 import pytest
@@ -87,8 +88,8 @@ def keep(place: Place, scope: Scope = Scope.EVERYBODY, question: str = "What?", 
     return remembered.keep(place, Keep(turn.id, scope, question, vector(angle), **given))
 
 
-def found(place: Place, angle: float = 0.0) -> list[str]:
-    return [candidate.question for candidate in remembered.candidates(place, vector(angle))]
+def found(place: Place, angle: float = 0.0, shown: Sequence[str] = ()) -> list[str]:
+    return [candidate.question for candidate in remembered.candidates(place, vector(angle), shown)]
 
 
 def test_an_answer_for_everybody_is_found_by_others_the_most_similar_first(alice):
@@ -164,6 +165,19 @@ def test_an_answer_falls_with_an_article_that_it_used_and_with_no_other(alice):
     assert not found(place_of(alice))
     with in_tenant(alice.tenant_id):
         assert not RememberedAnswer.objects.exists()
+
+
+def test_an_answer_from_before_an_article_that_is_shown_now_is_not_given(alice):
+    """ "We do not know" is wrong from the moment on that an article tells."""
+    keep(place_of(alice), question="before")
+    with in_tenant(alice.tenant_id):
+        tenant = {"tenant_id": alice.tenant_id, "chatbot_id": alice.chatbot_id}
+        Article.objects.create(**tenant, slug="new", title="New", body="It tells.", searched_from=3)
+        Article.objects.create(**tenant, slug="not-indexed", title="N", body="n")
+    keep(place_of(alice), question="after", angle=0.1, knowledge_version=3)
+    assert found(place_of(alice)) == found(place_of(alice), shown=["elsewhere"]) == ["before", "after"]
+    assert found(place_of(alice), shown=["new"]) == ["after"]
+    assert found(place_of(alice), shown=["not-indexed"]) == []
 
 
 def test_an_answer_to_which_an_article_was_shown_as_it_no_longer_is_is_not_kept(alice):

@@ -50,6 +50,19 @@ def test_a_file_that_is_uploaded_again_takes_the_place_of_what_it_gave_before(al
     assert articles(alice) == {"handbook": "Short now."}
 
 
+def test_a_file_never_takes_the_place_of_an_article_of_another_origin(alice):
+    with in_tenant(alice.tenant_id):
+        Article.objects.create(
+            tenant_id=alice.tenant_id, chatbot_id=alice.chatbot_id, slug="gift-cards", title="G", body="By hand."
+        )
+    done = upload(alice, "Gift cards.md", b"From a file.")
+    assert (done.state, done.articles_made) == ("refused", 0)
+    assert "gift-cards, which was written by hand" in done.problems[0]["problem"]
+    assert upload(alice, "a/b.md", b"One.").state == "read"
+    assert "was read from a/b.md" in upload(alice, "a-b.txt", b"Other.").problems[0]["problem"]
+    assert articles(alice) == {"a-b": "One."}
+
+
 def test_a_file_of_no_use_is_refused_before_anything_is_kept(alice):
     for name, data in [("a.exe", b"MZ"), ("a.md", b""), ("a.pdf", b"x" * (documents.MOST_BYTES + 1))]:
         with in_tenant(alice.tenant_id), pytest.raises(Unreadable):

@@ -9,6 +9,7 @@ from asgiref.sync import async_to_sync
 
 from accounts.tenancy import in_db, in_tenant
 from cascade import knowledge
+from cascade.embedder.serving import Reading
 from cascade.leaning import whole_question
 from cascade.models import Article, Turn
 from cascade.providers import OpenAIProvider
@@ -28,9 +29,9 @@ class Embedder:
     def __init__(self, *, late: bool = False) -> None:
         self.late, self.asked = late, list[str]()
 
-    async def embed(self, text: str, *, deadline_seconds: float):
+    async def read(self, text: str, *, deadline_seconds: float):
         self.asked.append(text)
-        return None if self.late else vector(text)
+        return None if self.late else Reading(vector(text), vector(""))
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from django.conf import settings
 from accounts import ledger
 from accounts.models import LedgerEntry
 from accounts.tenancy import in_db, in_tenant
+from cascade import knowledge
 from cascade.embedder import MODEL
 from cascade.embedder.serving import Embedder
 from cascade.local_models import path_of
@@ -19,7 +20,7 @@ from cascade.memory.recall import Memory
 from cascade.models import Article, Chatbot, MemoryUse, ModelCall, RememberedAnswer
 from cascade.providers import OpenAIProvider
 from cascade.runner import Engine
-from chatbackend import remembering
+from chatbackend import lookup, remembering
 from tests.cast import ScriptedScorer, open_shop
 from tests.chatbackend.test_chat import ask, books_balance, on_record, said
 from tests.model_server import ModelServer, Reply
@@ -49,6 +50,7 @@ def memory(runner):
 @pytest.fixture(autouse=True)
 def patient(monkeypatch):
     monkeypatch.setattr(recall, "EMBED_SECONDS", PATIENT)
+    monkeypatch.setattr(lookup, "VECTOR_SECONDS", PATIENT)
 
 
 @pytest.fixture
@@ -67,7 +69,7 @@ def alice(models):
 
 def engine(models, memory, **scores: float) -> Engine:
     judge = ScriptedScorer(scores or {"free": 0.9, "lamp": 0.9})
-    return Engine({"openai": OpenAIProvider("key", models.base_url)}, judge, memory=memory)
+    return Engine({"openai": OpenAIProvider("key", models.base_url)}, judge, memory=memory, embedder=memory.embedder)
 
 
 def test_the_second_return_policy_comes_from_memory_and_costs_nothing(runner, models, alice, memory):
@@ -190,3 +192,17 @@ def change_article(shop) -> None:
         Article.objects.update(body="Returns cost $5.")
         assert Chatbot.objects.count() == 1
     assert ledger.check(shop.tenant_id) == []
+
+
+def test_a_question_is_read_once_for_memory_and_for_the_search(runner, models, alice, memory):
+    class Counting:
+        asked = list[str]()
+
+        async def read(self, text, *, deadline_seconds):
+            self.asked.append(text)
+            return await memory.embedder.read(text, deadline_seconds=deadline_seconds)
+
+    counting = Counting()
+    runner.run(knowledge.index(alice.tenant_id, alice.chatbot_id, memory.embedder.embed_many))
+    runner.run(ask_once(alice, engine(models, Memory(counting, memory.judge)), POLICY))
+    assert counting.asked == [POLICY, FREE]  # the answer is read to be kept
