@@ -157,6 +157,18 @@ class Spending(Shape):
     held = Dollars()
 
 
+class Tariff(Row):
+    """Either `margin` on top of what the providers charge (0.25: 25 %), or `reply` for each accepted reply."""
+
+    reply = Dollars(source="reply_micros", allow_null=True)
+    included = Dollars(source="included_micros", help_text="Of each month's charges, the first that are free.")
+
+    class Meta:
+        model = models.Tariff
+        fields = ("id", "valid_from", "margin", "reply", "included", "created_at")
+        read_only_fields = fields
+
+
 class LedgerEntry(Row):
     received = Dollars(source="received_micros")
     amount = Dollars(source="amount_micros")

@@ -24,6 +24,7 @@ class Tenant(Changed, Shown, Resource):
 
     resource, rows, related = "tenant", models.Tenant, ("account",)
     serializer_class = serializers.Tenant
+    fleeting = frozenset({"balance", "held"})
 
     def get_object(self) -> Any:
         self.kwargs["pk"] = self.caller.tenant_id
@@ -75,6 +76,7 @@ class ApiKeys(Listed, Shown, Resource):
 
     resource, rows = "api-keys", models.ApiKey
     serializer_class = serializers.ApiKey
+    fleeting = frozenset({"last_used_at"})
 
     @extend_schema(request=serializers.ApiKey, responses={201: serializers.NewApiKey})
     def create(self, request: Any) -> Response:
@@ -208,6 +210,14 @@ class Budgets(Listed, Shown, Changed, Removed, Resource):
             {"starts": s.starts, "subject": s.subject, "spent": s.spent_micros, "held": s.held_micros} for s in rows
         ]
         return Response(serializers.Spending(told, many=True).data)
+
+
+class Tariffs(Listed, Shown, Resource):
+    """What the tenant pays from when on; set by the operator. Without one: what the providers charge."""
+
+    resource, rows = "tariffs", models.Tariff
+    serializer_class = serializers.Tariff
+    orderings = ("-valid_from", "valid_from")
 
 
 class Ledger(Listed, Shown, Resource):

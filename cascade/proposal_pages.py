@@ -11,7 +11,6 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import URLPattern, path, reverse
 from django.utils.safestring import SafeString, mark_safe
 from django.views.decorators.http import require_POST
-from procrastinate.contrib.django import app
 from unfold.decorators import display
 
 from accounts.money import Money
@@ -23,7 +22,6 @@ from cascade.strategy_pages import may_lead, require_lead
 from cascade.strategy_proposals import Wish
 from cascade.turn_table import KINDS
 
-JOB = "chatbackend.tasks.optimise_cascade"
 UNDER_WAY = (Proposal.State.QUEUED, Proposal.State.RUNNING)
 
 
@@ -126,11 +124,10 @@ class ProposalPage(TenantAdmin):
                 self.message_user(request, f"{str(label).capitalize()}: {' '.join(map(str, problems))}", messages.ERROR)
             return back
         try:
-            proposal = strategy_proposals.begin(form.cleaned_data["chatbot"], form.wish(), by)
+            proposal = strategy_proposals.begin_later(form.cleaned_data["chatbot"], form.wish(), by)
         except strategy_proposals.Searching as problem:
             self.message_user(request, str(problem).capitalize(), messages.ERROR)
             return back
-        app.configure_task(JOB).defer(tenant_id=str(proposal.tenant_id), proposal_id=str(proposal.id))
         return HttpResponseRedirect(reverse("admin:cascade_proposal_change", args=[proposal.id]))
 
 

@@ -322,6 +322,11 @@ def _evict(tenant_id: UUID, chatbot_id: UUID, surplus: int) -> int:
         return cursor.rowcount
 
 
+def forget(chatbot: Chatbot, *conditions: Q, **equal: Any) -> int:
+    """Those of the chatbot's answers that a person chose; how many. Runs inside `in_tenant`."""
+    return _of(chatbot.tenant_id, chatbot.id).filter(*conditions, **equal).delete()[0]
+
+
 def erase(tenant_id: UUID, customer_id: UUID) -> int:
     """Forget every answer that was given to this customer, for whomever it was kept, with its vector; how many."""
     with in_tenant(tenant_id):

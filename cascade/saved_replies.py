@@ -79,6 +79,20 @@ def given(tenant_id: UUID, reply_id: UUID) -> None:
 # --- the examples' vectors, in the background ------------------------------------------------------
 
 
+def put_examples(reply: SavedReply, texts: Sequence[str]) -> None:
+    """The reply answers these questions and no others; those that are new are matched once they have a vector.
+
+    Runs inside `in_tenant`.
+    """
+    reply.examples.exclude(text__in=texts).delete()
+    known = set(reply.examples.values_list("text", flat=True))
+    new = [text for text in dict.fromkeys(texts) if text not in known]
+    ExampleQuestion.objects.bulk_create(
+        ExampleQuestion(tenant_id=reply.tenant_id, reply=reply, text=text) for text in new
+    )
+    knowledge.deferred("chatbackend.tasks.index_knowledge", reply.chatbot)
+
+
 async def embed_examples(tenant_id: UUID, embed: Embed) -> None:
     """Give each example question that has none a vector; those that cannot have one now are tried again later."""
     while batch := await in_db(_without_vector)(tenant_id):

@@ -6,20 +6,24 @@ from typing import Any
 
 from rest_framework import serializers
 
+from accounts import origins
 from accounts.models import Widget as WidgetRow
 from accounts.rest.fields import (
     Dollars,
     Id,
+    JSONObject,
     Matching,
     Moment,
     Number,
+    PositiveDollars,
     Ref,
     Row,
     Shape,
     Text,
     Whole,
 )  # fmt: skip
-from cascade import models
+from accounts.rest.problems import Problem
+from cascade import models, strategies
 from cascade.conversations import LONGEST_REPLY
 from cascade.strategy_check import LONGEST_SECONDS, MOST_OUTPUT_TOKENS, MOST_TIERS
 
@@ -33,11 +37,32 @@ class Widget(Row):
         fields = ("id", "public_key", "allowed_origins", "identity")
 
 
+class ChangedWidget(Row):
+    allowed_origins = serializers.ListField(child=Matching(ORIGIN, max_length=255), max_length=50)
+
+    class Meta:
+        model = WidgetRow
+        fields = ("allowed_origins", "identity")
+
+    def validate_allowed_origins(self, told: list[str]) -> list[str]:
+        try:
+            origins.check_allowed(told)
+        except ValueError as refused:
+            raise Problem("conflict", str(refused), pointer="/allowed_origins") from None
+        return told
+
+
 class Chatbot(Row):
     """`floor`: the score that the dearest tier's answer needs; under it a person answers."""
 
     widget = Widget(read_only=True)
     tone = Text(max_length=200, required=False, allow_blank=True)
+    explored_a_day = PositiveDollars(
+        source="explored_micros_a_day", required=False, help_text="Exploring costs at most this; 0: none is explored."
+    )
+    explored_models = serializers.ListField(child=Text(max_length=100), required=False, max_length=10)
+    reference_model = Text(max_length=100, required=False, allow_blank=True)
+    most_remembered = Whole(min_value=0, max_value=1_000_000, required=False)
     hand_over_text = Text(max_length=1000, required=False)
     live_strategy = Ref(source="live_strategy_id", read_only=True, allow_null=True)
     record_source_url = serializers.CharField(read_only=True, help_text="Empty: there is none.")
@@ -46,9 +71,29 @@ class Chatbot(Row):
         model = models.Chatbot
         fields: Any = (
             "id", "name", "instructions", "tone", "floor", "hand_over_text", "stale_after", "record_source_url",
-            "record_source_ttl", "live_strategy", "widget", "created_at",
+            "record_source_ttl", "explored_share", "explored_a_day", "explored_models", "reference_model",
+            "wrong_hits", "check_share", "remembered_for", "most_remembered", "live_strategy", "widget", "created_at",
         )  # fmt: skip
         extra_kwargs = {"instructions": {"max_length": 8000}}
+
+    def validate_explored_models(self, names: list[str]) -> list[str]:
+        return [_offered(name, "/explored_models") for name in names]
+
+    def validate_reference_model(self, name: str) -> str:
+        return _offered(name, "/reference_model") if name else ""
+
+
+def _offered(name: str, pointer: str) -> str:
+    if name not in strategies.offered():
+        raise Problem("not_found", f"{name[:100]} is not offered, or has no price", pointer=pointer)
+    return name
+
+
+class IndexProgress(Shape):
+    articles = Whole()
+    made = Whole(help_text="Of which the passages are there, searched already or put aside.")
+    searched = Whole(help_text="As they are now.")
+    whole = serializers.BooleanField()
 
 
 class SigningSecret(Shape):
@@ -79,21 +124,6 @@ class RecordSourceSecret(Shape):
     secret = serializers.CharField(help_text="Signs each request (Standard Webhooks). Shown this once.")
 
 
-class Article(Row):
-    chatbot = Ref(models.Chatbot.objects.all)
-    slug = Matching(r"^[a-zA-Z0-9_-]+\Z", max_length=100)
-    body = Text(max_length=20000)
-
-    class Meta:
-        model = models.Article
-        fields = ("id", "chatbot", "slug", "title", "body", "created_at", "updated_at")
-        validators: list[Any] = []
-
-
-class ChangedArticle(Article):
-    chatbot = Ref(read_only=True)
-
-
 class Tier(Shape):
     model = Text(max_length=100)
     threshold = Number(min_value=0, max_value=1)
@@ -115,23 +145,21 @@ class Strategy(Row):
 
 
 class Price(Row):
-    """US dollars for a million tokens, from a moment on."""
+    """US dollars for a million tokens, from a moment on. `own`: for this tenant alone, whatever the list says."""
 
     model = serializers.CharField(source="model.name", read_only=True)
+    own = serializers.SerializerMethodField()
+    long_prompts = serializers.ListField(child=JSONObject(), read_only=True)
 
     class Meta:
         model = models.Price
         fields = (
-            "id",
-            "model",
-            "valid_from",
-            "input",
-            "output",
-            "cached_input",
-            "cache_write",
-            "per_request",
-            "source",
-        )
+            "id", "model", "own", "valid_from", "valid_until", "input", "output", "cached_input", "cache_write",
+            "reasoning", "per_request", "batch", "long_prompts", "source",
+        )  # fmt: skip
+
+    def get_own(self, price: models.Price) -> bool:
+        return price.tenant_id is not None
 
 
 class LanguageModel(Row):
@@ -205,19 +233,6 @@ class Feedback(Row):
     class Meta:
         model = models.Feedback
         fields = ("id", "message", "conversation", "rating", "comment", "created_at")
-
-
-class ScorerVersion(Row):
-    class Meta:
-        model = models.ScorerVersion
-        fields = (
-            "id", "weights_version", "state", "learnt_from", "metrics", "comparison", "promoted_at", "promoted_by",
-            "retired_at", "retired_by", "created_at",
-        )  # fmt: skip
-
-
-class Started(Shape):
-    job = Whole(help_text="The background job's number.")
 
 
 class Usage(Shape):

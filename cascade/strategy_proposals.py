@@ -14,6 +14,7 @@ from uuid import UUID
 
 import structlog
 from django.utils import timezone
+from procrastinate.contrib.django import app
 
 from accounts.tenancy import in_tenant
 from cascade import strategies, turn_table
@@ -26,6 +27,7 @@ from cascade.optimiser import Choice, Estimate, Goal, Unreachable, optimise
 from cascade.optimiser import Proposal as Found
 from cascade.turn_table import Recorded
 
+JOB = "chatbackend.tasks.optimise_cascade"
 DAYS = 90  # of turns that are read
 INTERRUPTED_AFTER = timedelta(minutes=30)  # without a sign of life: its worker died, and another may be asked for
 State = Proposal.State
@@ -74,6 +76,14 @@ def begin(chatbot: Chatbot, wish: Wish, by: str) -> Proposal:
             raise Searching("a search for this chatbot is under way; wait for what it finds")
         told = {name: getattr(wish, name) for name in Wish.__dataclass_fields__}
         return Proposal.objects.create(tenant_id=chatbot.tenant_id, chatbot=chatbot, wish=told, asked_by=by)
+
+
+def begin_later(chatbot: Chatbot, wish: Wish, by: str) -> Proposal:
+    """`begin`, and have the worker do it. Raises Searching."""
+    with in_tenant(chatbot.tenant_id):
+        begun = begin(chatbot, wish, by)
+        app.configure_task(JOB).defer(tenant_id=str(begun.tenant_id), proposal_id=str(begun.id))
+        return begun
 
 
 def propose(tenant_id: UUID, proposal_id: UUID, progress: Progress = lambda percent, step: None) -> Proposal:

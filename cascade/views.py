@@ -20,12 +20,19 @@ from accounts.rest import lists
 from accounts.rest.fields import Flag, Id, Moment, Whole
 from accounts.rest.lists import Filter, text
 from accounts.rest.problems import Problem
-from accounts.rest.views import Changed, Listed, Made, Removed, Resource, Shown
+from accounts.rest.views import Changed, Listed, Resource, Shown
 from accounts.sealing import seal
-from cascade import conversations, knowledge, models, scorer_versions, serializers, strategies, usage
+from cascade import conversations, knowledge, models, serializers, strategies, strategy_replays, usage
+from cascade.learning.table import BadTable
+from cascade.learning_api import Replay
 
 SEARCHED = 5000  # newest messages; a search through all would read the whole table
 TIMES = {"created_after": Filter("created_at__gte", Moment()), "created_before": Filter("created_at__lt", Moment())}
+PERIOD_FILTERS = {"since": Filter("since", Moment()), "until": Filter("until", Moment())}
+PERIOD = [
+    OpenApiParameter("since", datetime, description="Usual: about a month before `until`."),
+    OpenApiParameter("until", datetime, description="Usual: now. At most 366 days after `since`."),
+]
 
 # --- what a tenant sets up ------------------------------------------------------------------
 
@@ -72,6 +79,27 @@ class Chatbots(Listed, Shown, Changed, Resource):
         chatbot.save(update_fields=["record_source_url", "record_source_secret"])
         return Response(status=204)
 
+    @extend_schema(request=serializers.ChangedWidget, responses=serializers.Widget)
+    @action(detail=True, methods=["patch"])
+    def widget(self, request: Any, pk: Any) -> Response:
+        """Where its widget may stand, and whether customers must be signed in."""
+        told = serializers.ChangedWidget(self.get_object().widget, data=request.data, partial=True)
+        told.is_valid(raise_exception=True)
+        return Response(serializers.Widget(told.save()).data)
+
+    @extend_schema(request=None, responses={201: serializers.SigningSecret})
+    @action(detail=True, methods=["post"], url_path="widget/rotate")
+    def rotate_widget_secret(self, request: Any, pk: Any) -> Response:
+        """A new secret that signs customers in, shown this once. The last one stays good, until the next rotation."""
+        kid, secret = auth.rotate_widget_secret(self.get_object().widget)
+        return Response({"kid": kid, "secret": secret}, status=201)
+
+    @extend_schema(responses=serializers.IndexProgress, filters=False)
+    @action(detail=True, methods=["get"], pagination_class=None, filters={})
+    def index(self, request: Any, pk: Any) -> Response:
+        """How far its articles are indexed."""
+        return Response(serializers.IndexProgress(knowledge.progress(self.get_object())).data)
+
     @extend_schema(request=None, responses=serializers.Strategy)
     @action(detail=True, methods=["post"], url_path="roll-back")
     def roll_back(self, request: Any, pk: Any) -> Response:
@@ -83,33 +111,6 @@ class Chatbots(Listed, Shown, Changed, Resource):
             raise Problem("conflict", str(refused)) from None
         chatbot.refresh_from_db()
         return Response(serializers.Strategy(chatbot.live_strategy).data)
-
-
-class Articles(Listed, Shown, Made, Changed, Removed, Resource):
-    """Help articles, put before the models."""
-
-    resource, rows = "articles", models.Article
-    serializer_class = serializers.Article
-    filters = {"chatbot": Filter("chatbot_id", Id()), "slug": text("slug", 100)}
-
-    def get_serializer_class(self) -> Any:
-        return serializers.ChangedArticle if self.action == "partial_update" else self.serializer_class
-
-    def create(self, request: Any, *args: Any, **kwargs: Any) -> Response:
-        return self._indexed(super().create(request, *args, **kwargs))
-
-    def partial_update(self, request: Any, *args: Any, **kwargs: Any) -> Response:
-        return self._indexed(super().partial_update(request, *args, **kwargs))
-
-    def destroy(self, request: Any, *args: Any, **kwargs: Any) -> Response:
-        article = self.get_object()
-        article.delete()
-        knowledge.changed(article.chatbot_id)
-        return Response(status=204)
-
-    def _indexed(self, response: Response) -> Response:
-        knowledge.index_soon(models.Chatbot.objects.get(pk=response.data["chatbot"]))
-        return response
 
 
 class Strategies(Listed, Shown, Resource):
@@ -141,6 +142,17 @@ class Strategies(Listed, Shown, Resource):
         except strategies.NotChanged as refused:
             raise Problem("conflict", str(refused)) from None
         return self.shown(strategy)
+
+    @extend_schema(responses=Replay, filters=False, parameters=PERIOD)
+    @action(detail=True, methods=["get"], pagination_class=None, filters=PERIOD_FILTERS)
+    def replay(self, request: Any, pk: Any) -> Response:
+        """What it would have done with the chatbot's turns of a period, beside what was done."""
+        since, until = period(request, self.filters, timedelta(days=28))
+        strategy = models.CascadeStrategy.objects.select_related("chatbot").get(pk=self.get_object().pk)
+        try:
+            return Response(Replay(strategy_replays.compare(strategy, since, until)).data)
+        except BadTable as refused:
+            raise Problem("conflict", str(refused)) from None
 
 
 class Models(Listed, Resource):
@@ -274,45 +286,7 @@ class Feedback(Listed, Shown, Resource):
     }
 
 
-# --- who judges, and what it all cost -------------------------------------------------------
-
-
-class ScorerVersions(Listed, Shown, Resource):
-    """Weights of the tenant's own; without a live one the shipped weights judge."""
-
-    resource, rows = "scorer-versions", models.ScorerVersion
-    serializer_class = serializers.ScorerVersion
-    filters = {"state": Filter("state", fields.ChoiceField(models.ScorerVersion.State.choices))}
-
-    @extend_schema(request=None, responses=serializers.ScorerVersion)
-    @action(detail=True, methods=["post"])
-    def shadow(self, request: Any, pk: Any) -> Response:
-        """Its scores are recorded beside the live ones from now on, and not acted on."""
-        self._deed(scorer_versions.shadow, self.get_object().weights_version)
-        return self.shown(self.get_queryset().get(pk=pk))
-
-    @extend_schema(request=None, responses={202: serializers.Started})
-    @action(detail=True, methods=["post"])
-    def promote(self, request: Any, pk: Any) -> Response:
-        """Compare it with what is live, in the background, and make it live if it is not worse."""
-        version = self.get_object()
-        if version.state not in ("candidate", "shadow"):
-            raise Problem("conflict", f"a version that is {version.state} is not promoted")
-        job = scorer_versions.promote_later(self.caller.tenant_id, version.weights_version, self.caller.name)
-        return Response(serializers.Started({"job": job}).data, status=202)
-
-    @extend_schema(request=None, responses={204: None})
-    @action(detail=False, methods=["post"], url_path="roll-back")
-    def roll_back(self, request: Any) -> Response:
-        """Back to what was live before, in the end the shipped weights."""
-        self._deed(scorer_versions.rollback, self.caller.name)
-        return Response(status=204)
-
-    def _deed(self, deed: Any, *told: Any) -> None:
-        try:
-            deed(self.caller.tenant_id, *told)
-        except scorer_versions.NoSuchVersion as refused:
-            raise Problem("conflict", str(refused)) from None
+# --- what it all cost ----------------------------------------------------------------------
 
 
 class Usage(Resource):
@@ -320,26 +294,29 @@ class Usage(Resource):
 
     resource, rows = "usage", LedgerEntry
     pagination_class = None
-    filters = {
-        "since": Filter("since", Moment()),
-        "until": Filter("until", Moment()),
-        "by": Filter("by", fields.ChoiceField(sorted(usage.GROUPS))),
-    }
+    filters = PERIOD_FILTERS | {"by": Filter("by", fields.ChoiceField(sorted(usage.GROUPS)))}
 
     @extend_schema(
         responses=serializers.UsageReport,
         parameters=[
             OpenApiParameter("by", str, enum=sorted(usage.GROUPS), description="What to group by; usual: day."),
-            OpenApiParameter("since", datetime, description="Usual: 30 days before `until`."),
-            OpenApiParameter("until", datetime, description="Usual: now. At most 366 days after `since`."),
+            *PERIOD,
         ],
     )
     def retrieve(self, request: Any) -> Response:
-        told = lists.chosen(request, self.filters, set())
-        until = told.get("until", timezone.now())
+        since, until = period(request, self.filters, timedelta(days=30))
         try:
-            since = told.get("since", until - timedelta(days=30))
-            rows = usage.report(self.caller.tenant_id, since, until, told.get("by", "day"))
-        except (usage.TooLong, OverflowError) as refused:
+            rows = usage.report(self.caller.tenant_id, since, until, request.query_params.get("by", "day"))
+        except usage.TooLong as refused:
             raise Problem("conflict", str(refused), parameter="since") from None
         return Response(serializers.UsageReport({"since": since, "until": until, "results": rows}).data)
+
+
+def period(request: Any, filters: Any, usual: timedelta) -> tuple[datetime, datetime]:
+    """Since when, until when."""
+    told = lists.chosen(request, filters, set())
+    until = told.get("until", timezone.now())
+    try:
+        return told.get("since", until - usual), until
+    except OverflowError as refused:
+        raise Problem("conflict", str(refused), parameter="until") from None

@@ -23,6 +23,7 @@ Application = Callable[..., Awaitable[None]]  # an ASGI application
 
 OPENAI = "/v1/"
 PROGRAMS = ("/api/", OPENAI)
+UPLOADS = "/api/v1/uploads"  # files of articles, as pages send them
 MOST_OF_A_PAGE = 32 * 1024 * 1024  # bytes: a file of articles, and the form around it
 LINGER_SECONDS = 30.0  # with a sender who is still sending
 
@@ -36,7 +37,8 @@ def limited(application: Application, most: int | None = None, *, most_of_a_page
     of_programs = settings.DATA_UPLOAD_MAX_MEMORY_SIZE if most is None else most
 
     async def serve(scope: Scope, receive: Receive, send: Sender) -> None:
-        limit = of_programs if scope["path"].startswith(PROGRAMS) else most_of_a_page
+        of_a_page = scope["path"] == UPLOADS or not scope["path"].startswith(PROGRAMS)
+        limit = most_of_a_page if of_a_page else of_programs
         if _announced(scope) > limit:
             return await _refuse(scope, receive, send, limit)
         read = 0

@@ -210,6 +210,10 @@ SPECTACULAR_SETTINGS = {
     "ENUM_NAME_OVERRIDES": {
         "MemberRole": "accounts.models.Member.Role",
         "MessageRole": "cascade.models.Message.Role",
+        "UploadState": "cascade.models.Upload.State",
+        "SavedReplyState": "cascade.models.SavedReply.State",
+        "ProposalState": "cascade.models.Proposal.State",
+        "ShadowTrialState": "cascade.models.ShadowTrial.State",
     },
     "POSTPROCESSING_HOOKS": ["drf_spectacular.hooks.postprocess_schema_enums", "accounts.rest.schema.finish"],
 }

@@ -62,8 +62,17 @@ def once(request: Any, caller: ApiUser, work: Callable[[], Response]) -> Respons
 
 
 def fingerprint(request: Any) -> str:
-    told = f"{request.method} {request.get_full_path()}\n".encode() + request._request.body
-    return sha256(told).hexdigest()
+    told = f"{request.method} {request.get_full_path()}\n".encode()
+    is_form = request.content_type.startswith("multipart/")
+    return sha256(told + (_form(request) if is_form else request._request.body)).hexdigest()
+
+
+def _form(request: Any) -> bytes:
+    """What a form with files says, however its parts are put."""
+    files = {name: [file.name, sha256(file.read()).hexdigest()] for name, file in request.FILES.items()}
+    for file in request.FILES.values():
+        file.seek(0)
+    return json.dumps([sorted(request.POST.items()), sorted(files.items())]).encode()
 
 
 def rendered(response: Response) -> bytes:

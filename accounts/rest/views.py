@@ -41,6 +41,7 @@ class Resource(GenericViewSet):
     resource: ClassVar[str]
     filters: ClassVar[Mapping[str, Filter]] = {}
     orderings: tuple[str, ...] = ("-created_at", "created_at")
+    fleeting: ClassVar[frozenset[str]] = frozenset()  # fields that change by themselves, and so are of no version
     rows: ClassVar[Any]  # a model
     related: ClassVar[tuple[str, ...]] = ()  # read in the same query
     pagination_class: Any = Pages
@@ -117,7 +118,7 @@ class Resource(GenericViewSet):
         wanted = self.request.headers.get("If-Match")
         if wanted is None or wanted.strip() == "*":
             return
-        if etag(self.told(row)) not in {tag.strip() for tag in wanted.split(",")}:
+        if self.version(self.told(row)) not in {tag.strip() for tag in wanted.split(",")}:
             raise Problem("changed_meanwhile")
 
     def told(self, row: Any) -> Any:
@@ -126,7 +127,11 @@ class Resource(GenericViewSet):
 
     def shown(self, row: Any, status: int = 200) -> Response:
         told = self.told(row)
-        return Response(told, status=status, headers={"ETag": etag(told)})
+        return Response(told, status=status, headers={"ETag": self.version(told)})
+
+    def version(self, told: Any) -> str:
+        """Of a row that is told so."""
+        return etag({name: value for name, value in told.items() if name not in self.fleeting})
 
     def made(self, row: Any, **once: Any) -> Response:
         """201 with the row, its address, and what is shown this once."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 from datetime import date
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
@@ -21,8 +22,10 @@ from accounts.audit import by
 from accounts.auth import create_api_key
 from accounts.exports import Selection
 from accounts.permissions import RIGHTS, SCOPES
+from accounts.tariffs import set_tariff
 from accounts.tenancy import in_tenant
 from cascade import models as cascade
+from cascade import uploads
 from tests.api_cast import Program, member, send
 from tests.cast import Shop, open_shop
 from tests.chatbackend.test_admin import converse
@@ -63,6 +66,8 @@ TABLE: dict[str, tuple[type | None, dict[str, tuple[set[str], str]]]] = {
         {"GET": (BOOKS, "books:read"), "PATCH": (LEAD, "books:write"), "DELETE": (LEAD, "books:write")},
     ),
     "budgets/<pk>/spending": (accounts.Budget, {"GET": (BOOKS, "books:read")}),
+    "tariffs": (None, {"GET": (BOOKS, "books:read")}),
+    "tariffs/<pk>": (accounts.Tariff, {"GET": (BOOKS, "books:read")}),
     "ledger": (None, {"GET": (BOOKS, "books:read")}),
     "ledger/<pk>": (accounts.LedgerEntry, {"GET": (BOOKS, "books:read")}),
     "usage": (None, {"GET": (BOOKS, "books:read")}),
@@ -84,6 +89,9 @@ TABLE: dict[str, tuple[type | None, dict[str, tuple[set[str], str]]]] = {
     "audit-log/<pk>": (accounts.AuditEntry, {"GET": (LEAD, "audit:read")}),
     "chatbots": (None, {"GET": (ALL, "chatbots:read"), "POST": (LEAD, "chatbots:write")}),
     "chatbots/<pk>": (cascade.Chatbot, {"GET": (ALL, "chatbots:read"), "PATCH": (LEAD, "chatbots:write")}),
+    "chatbots/<pk>/widget": (cascade.Chatbot, {"PATCH": (LEAD, "chatbots:write")}),
+    "chatbots/<pk>/widget/rotate": (cascade.Chatbot, {"POST": (LEAD, "chatbots:write")}),
+    "chatbots/<pk>/index": (cascade.Chatbot, {"GET": (ALL, "chatbots:read")}),
     "chatbots/<pk>/record-source": (
         cascade.Chatbot,
         {"POST": (LEAD, "chatbots:write"), "DELETE": (LEAD, "chatbots:write")},
@@ -94,9 +102,38 @@ TABLE: dict[str, tuple[type | None, dict[str, tuple[set[str], str]]]] = {
         cascade.Article,
         {"GET": (ALL, "chatbots:read"), "PATCH": (LEAD, "chatbots:write"), "DELETE": (LEAD, "chatbots:write")},
     ),
+    "articles/<pk>/passages": (cascade.Article, {"GET": (ALL, "chatbots:read")}),
+    "uploads": (None, {"GET": (ALL, "chatbots:read"), "POST": (LEAD, "chatbots:write")}),
+    "uploads/<pk>": (cascade.Upload, {"GET": (ALL, "chatbots:read")}),
+    "gaps": (None, {"GET": (ALL, "conversations:read")}),
+    "saved-replies": (None, {"GET": (ALL, "chatbots:read"), "POST": (LEAD, "chatbots:write")}),
+    "saved-replies/<pk>": (
+        cascade.SavedReply,
+        {"GET": (ALL, "chatbots:read"), "PATCH": (LEAD, "chatbots:write"), "DELETE": (LEAD, "chatbots:write")},
+    ),
+    "remembered-answers": (None, {"GET": (ALL, "conversations:read")}),
+    "remembered-answers/forget": (None, {"POST": (LEAD, "conversations:write")}),
+    "remembered-answers/<pk>": (
+        cascade.RememberedAnswer,
+        {
+            "GET": (ALL, "conversations:read"),
+            "PATCH": (LEAD, "conversations:write"),
+            "DELETE": (LEAD, "conversations:write"),
+        },
+    ),
+    "remembered-answers/<pk>/uses": (cascade.RememberedAnswer, {"GET": (ALL, "conversations:read")}),
     "strategies": (None, {"GET": (BOOKS, "chatbots:read"), "POST": (LEAD, "chatbots:write")}),
     "strategies/<pk>": (cascade.CascadeStrategy, {"GET": (BOOKS, "chatbots:read")}),
     "strategies/<pk>/promote": (cascade.CascadeStrategy, {"POST": (LEAD, "chatbots:write")}),
+    "strategies/<pk>/replay": (cascade.CascadeStrategy, {"GET": (BOOKS, "chatbots:read")}),
+    "proposals": (None, {"GET": (BOOKS, "chatbots:read"), "POST": (LEAD, "chatbots:write")}),
+    "proposals/<pk>": (cascade.Proposal, {"GET": (BOOKS, "chatbots:read")}),
+    "shadow-trials": (None, {"GET": (BOOKS, "chatbots:read"), "POST": (LEAD, "chatbots:write")}),
+    "shadow-trials/<pk>": (cascade.ShadowTrial, {"GET": (BOOKS, "chatbots:read")}),
+    "shadow-trials/<pk>/so-far": (cascade.ShadowTrial, {"GET": (BOOKS, "chatbots:read")}),
+    "shadow-trials/<pk>/stop": (cascade.ShadowTrial, {"POST": (LEAD, "chatbots:write")}),
+    "drift-readings": (None, {"GET": (BOOKS, "chatbots:read")}),
+    "drift-readings/<pk>": (cascade.DriftReading, {"GET": (BOOKS, "chatbots:read")}),
     "models": (None, {"GET": (BOOKS, "chatbots:read")}),
     "prices": (None, {"GET": (BOOKS, "chatbots:read")}),
     "conversations": (None, {"GET": (ALL, "conversations:read")}),
@@ -115,6 +152,9 @@ TABLE: dict[str, tuple[type | None, dict[str, tuple[set[str], str]]]] = {
     "scorer-versions": (None, {"GET": (BOOKS, "scorer:read")}),
     "scorer-versions/<pk>": (cascade.ScorerVersion, {"GET": (BOOKS, "scorer:read")}),
     "scorer-versions/<pk>/shadow": (cascade.ScorerVersion, {"POST": (LEAD, "scorer:write")}),
+    "scorer-versions/<pk>/shadow-scores": (cascade.ScorerVersion, {"GET": (BOOKS, "scorer:read")}),
+    "scorer-calibrations": (None, {"GET": (BOOKS, "scorer:read")}),
+    "scorer-calibrations/<pk>": (cascade.ScorerCalibration, {"GET": (BOOKS, "scorer:read")}),
     "scorer-versions/<pk>/promote": (cascade.ScorerVersion, {"POST": (LEAD, "scorer:write")}),
     "scorer-versions/roll-back": (None, {"POST": (LEAD, "scorer:write")}),
 }
@@ -164,6 +204,11 @@ def shop() -> Shop:
     with in_tenant(shop.tenant_id):
         by("user:1")
         accounts.Budget.objects.create(tenant_id=shop.tenant_id, scope="tenant", period="day", limit_micros=1)
+        uploads.take(cascade.Chatbot.objects.get(), "returns.md", b"# Returns")
+        cascade.SavedReply.objects.create(
+            tenant_id=shop.tenant_id, chatbot_id=shop.chatbot_id, name="hours", text="9-5"
+        )
+    set_tariff(shop.tenant_id, margin=Decimal("0.1"))
     return shop
 
 

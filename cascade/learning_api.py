@@ -1,0 +1,305 @@
+"""Better strategies and scorers over the REST API: searched for, tried in the shadow, replayed, watched for drift."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from drf_spectacular.utils import extend_schema
+from rest_framework import serializers
+from rest_framework.decorators import action
+from rest_framework.response import Response
+
+from accounts.money import Money
+from accounts.rest.fields import Flag, Id, Number, PositiveDollars, Ref, Row, Shape, Whole
+from accounts.rest.lists import Filter, text
+from accounts.rest.problems import Problem
+from accounts.rest.views import Listed, Resource, Shown
+from cascade import models, scorer_versions, strategy_proposals, strategy_replays
+from cascade.strategies import NoSuchStrategy
+from cascade.turn_table import MOST_TURNS
+
+# --- searches for a better strategy ---------------------------------------------------------
+
+
+class ProposalRow(Row):
+    """`strategy`: the version that is proposed; it is promoted as any other. `report`: what was found."""
+
+    chatbot = Ref(source="chatbot_id", read_only=True)
+    strategy = Ref(source="strategy_id", read_only=True, allow_null=True)
+
+    class Meta:
+        model = models.Proposal
+        fields = (
+            "id", "chatbot", "state", "percent", "step", "wish", "report", "refusal", "strategy", "asked_by",
+            "created_at", "updated_at",
+        )  # fmt: skip
+
+
+class NewProposal(Shape):
+    """What to look for: the same quality for less, or more quality for the same cost."""
+
+    chatbot = Ref(models.Chatbot.objects.all)
+    aim = serializers.ChoiceField(["cheaper", "better"])
+    quality = Number(min_value=0, max_value=1, required=False, help_text="For cheaper: hold this one; usual: today's.")
+    per_thousand_turns = PositiveDollars(required=False, help_text="For better: spend this; usual: today's cost.")
+    latency_seconds = Number(
+        min_value=0.1, max_value=3600, required=False, help_text="Within which 95 % of the turns are answered."
+    )
+
+    def validate(self, told: dict[str, Any]) -> dict[str, Any]:
+        other = "quality" if told["aim"] == "better" else "per_thousand_turns"
+        if other in told:
+            raise Problem("conflict", f"a search for {told['aim']} has no {other}", pointer=f"/{other}")
+        if told.get("per_thousand_turns") == 0:
+            raise Problem("conflict", "nothing is answered for nothing", pointer="/per_thousand_turns")
+        return told
+
+    def wish(self) -> strategy_proposals.Wish:
+        told = self.validated_data
+        spent = told.get("per_thousand_turns")
+        budget = None if spent is None else Money(spent).micros / 1000
+        return strategy_proposals.Wish(told["aim"], told.get("quality"), budget, told.get("latency_seconds"))
+
+
+class Proposals(Listed, Shown, Resource):
+    """Searches of a chatbot's own turns for a better strategy."""
+
+    resource, rows = "proposals", models.Proposal
+    serializer_class = ProposalRow
+    filters = {
+        "chatbot": Filter("chatbot_id", Id()),
+        "state": Filter("state", serializers.ChoiceField(models.Proposal.State.choices)),
+    }
+
+    @extend_schema(request=NewProposal, responses={202: ProposalRow})
+    def create(self, request: Any) -> Response:
+        """Search in the background; one search of a chatbot at a time."""
+        told = NewProposal(data=request.data)
+        told.is_valid(raise_exception=True)
+        try:
+            begun = strategy_proposals.begin_later(told.validated_data["chatbot"], told.wish(), self.caller.name)
+        except strategy_proposals.Searching as refused:
+            raise Problem("conflict", str(refused)) from None
+        begun.refresh_from_db()
+        response = self.made(begun)
+        response.status_code = 202
+        return response
+
+
+# --- trials in the shadow -------------------------------------------------------------------
+
+
+class TrialRow(Row):
+    """`report`: as a replay tells, once its turns are over; or `refusal`, why there is none."""
+
+    chatbot = Ref(source="chatbot_id", read_only=True)
+    strategy = Ref(models.CascadeStrategy.objects.select_related("chatbot").all)
+    live = Ref(source="live_id", read_only=True)
+    turns = Whole(min_value=strategy_replays.LEAST_TURNS, max_value=MOST_TURNS)
+
+    class Meta:
+        model = models.ShadowTrial
+        fields = (
+            "id", "chatbot", "strategy", "live", "turns", "state", "report", "begun_by", "ended_at", "created_at",
+        )  # fmt: skip
+        read_only_fields = ("state", "report", "begun_by", "ended_at")
+
+
+class TrialSoFar(Shape):
+    turns = Whole(help_text="That are over; all that is told before the end.")
+
+
+class ShadowTrials(Listed, Shown, Resource):
+    """A strategy that decides beside the live one, unseen, and is compared with it once, after so many turns."""
+
+    resource, rows = "shadow-trials", models.ShadowTrial
+    serializer_class = TrialRow
+    filters = {
+        "chatbot": Filter("chatbot_id", Id()),
+        "state": Filter("state", serializers.ChoiceField(models.ShadowTrial.State.choices)),
+    }
+
+    def create(self, request: Any) -> Response:
+        """Begin one; a chatbot has one at a time."""
+        told = self.get_serializer(data=request.data)
+        told.is_valid(raise_exception=True)
+        wanted = told.validated_data
+        try:
+            begun = strategy_replays.begin(wanted["strategy"], wanted["turns"], self.caller.name)
+        except strategy_replays.NoTrial as refused:
+            raise Problem("conflict", str(refused)) from None
+        begun.refresh_from_db()
+        return self.made(begun)
+
+    @extend_schema(responses=TrialSoFar, filters=False)
+    @action(detail=True, methods=["get"], url_path="so-far")
+    def so_far(self, request: Any, pk: Any) -> Response:
+        """How far it is."""
+        return Response({"turns": strategy_replays.so_far(self.get_object())})
+
+    @extend_schema(request=None, responses=TrialRow)
+    @action(detail=True, methods=["post"])
+    def stop(self, request: Any, pk: Any) -> Response:
+        """End it without a comparison."""
+        trial = self.get_object()
+        try:
+            strategy_replays.stop(self.caller.tenant_id, trial.id)
+        except NoSuchStrategy as refused:
+            raise Problem("conflict", str(refused)) from None
+        trial.refresh_from_db()
+        return self.shown(trial)
+
+
+# --- what a strategy would have done --------------------------------------------------------
+
+
+class Estimate(Shape):
+    mean = Number()
+    low = Number(help_text="Of 95 in 100 draws.")
+    high = Number()
+
+
+class Answers(Shape):
+    by = serializers.CharField(help_text="A model, or a person.")
+    share = Number()
+
+
+class Replay(Shape):
+    """Costs are millionths of a dollar a turn; qualities from 0 to 1."""
+
+    turns = Whole(help_text="Of the period, the newest 2,000 at most.")
+    as_recorded = Whole(help_text="Known from what was asked anyway.")
+    by_exploring = Whole(help_text="Known from turns that were explored.")
+    unknown = Whole()
+    unrepresented = Whole()
+    unjudged = Whole()
+    compared = Whole()
+    other_weights = Whole(help_text="Scored by other weights than today's.")
+    judged_by = serializers.DictField(child=Whole())
+    quality = Estimate()
+    cost_micros = Estimate()
+    live_quality = Estimate()
+    live_cost_micros = Estimate()
+    quality_difference = Estimate()
+    saved = Estimate(allow_null=True, help_text="Share of the live strategy's cost; null: that cost nothing.")
+    answers = Answers(many=True)
+    live_handed_over = Number()
+
+
+# --- drift ----------------------------------------------------------------------------------
+
+
+class DriftRow(Row):
+    """`value` of the week against the band `low` to `high` of the weeks before."""
+
+    chatbot = Ref(source="chatbot_id", read_only=True)
+
+    class Meta:
+        model = models.DriftReading
+        fields = (
+            "id", "chatbot", "segment", "measure", "week", "turns", "reference_turns", "reference", "value", "low",
+            "high", "p_value", "out_of_band", "created_at",
+        )  # fmt: skip
+
+
+class DriftReadings(Listed, Shown, Resource):
+    """What each week came to beside the weeks before; an alert where it left its band (`out_of_band=true`)."""
+
+    resource, rows = "drift-readings", models.DriftReading
+    serializer_class = DriftRow
+    filters = {
+        "chatbot": Filter("chatbot_id", Id()),
+        "out_of_band": Filter("out_of_band", Flag()),
+        "measure": Filter("measure", serializers.ChoiceField(models.DriftReading.Measure.choices)),
+        "segment": text("segment"),
+    }
+
+
+# --- who judges -----------------------------------------------------------------------------
+
+
+class ScorerVersionRow(Row):
+    """`metrics`: on the tenant's own validation customers. `comparison`: with the live version, when last compared."""
+
+    class Meta:
+        model = models.ScorerVersion
+        fields = (
+            "id", "weights_version", "state", "learnt_from", "metrics", "comparison", "promoted_at", "promoted_by",
+            "retired_at", "retired_by", "created_at",
+        )  # fmt: skip
+
+
+class Started(Shape):
+    job = Whole(help_text="The background job's number.")
+
+
+class ShadowScoreRow(Row):
+    call = Ref(source="call_id", read_only=True)
+    live_score = Number(source="call.score", read_only=True, allow_null=True)
+    threshold = Number(source="call.threshold", read_only=True)
+
+    class Meta:
+        model = models.ShadowScore
+        fields = ("id", "call", "score", "live_score", "threshold", "created_at")
+
+
+class ScorerVersions(Listed, Shown, Resource):
+    """Weights of the tenant's own; without a live one the shipped weights judge."""
+
+    resource, rows = "scorer-versions", models.ScorerVersion
+    serializer_class = ScorerVersionRow
+    filters = {"state": Filter("state", serializers.ChoiceField(models.ScorerVersion.State.choices))}
+
+    @extend_schema(request=None, responses=ScorerVersionRow)
+    @action(detail=True, methods=["post"])
+    def shadow(self, request: Any, pk: Any) -> Response:
+        """Its scores are recorded beside the live ones from now on, and not acted on."""
+        self._deed(scorer_versions.shadow, self.get_object().weights_version)
+        return self.shown(self.get_queryset().get(pk=pk))
+
+    @extend_schema(responses=ShadowScoreRow(many=True), filters=False)
+    @action(detail=True, methods=["get"], filters={}, url_path="shadow-scores")
+    def shadow_scores(self, request: Any, pk: Any) -> Response:
+        """What it said of answers beside the score that was acted on."""
+        self.filter_queryset(self.get_queryset())  # refuses what is not offered
+        page = self.paginate_queryset(self.get_object().shadow_scores.select_related("call"))
+        return self.get_paginated_response(ShadowScoreRow(page, many=True).data)
+
+    @extend_schema(request=None, responses={202: Started})
+    @action(detail=True, methods=["post"])
+    def promote(self, request: Any, pk: Any) -> Response:
+        """Compare it with what is live, in the background, and make it live if it is not worse."""
+        version = self.get_object()
+        if version.state not in ("candidate", "shadow"):
+            raise Problem("conflict", f"a version that is {version.state} is not promoted")
+        job = scorer_versions.promote_later(self.caller.tenant_id, version.weights_version, self.caller.name)
+        return Response(Started({"job": job}).data, status=202)
+
+    @extend_schema(request=None, responses={204: None})
+    @action(detail=False, methods=["post"], url_path="roll-back")
+    def roll_back(self, request: Any) -> Response:
+        """Back to what was live before, in the end the shipped weights."""
+        self._deed(scorer_versions.rollback, self.caller.name)
+        return Response(status=204)
+
+    def _deed(self, deed: Any, *told: Any) -> None:
+        try:
+            deed(self.caller.tenant_id, *told)
+        except scorer_versions.NoSuchVersion as refused:
+            raise Problem("conflict", str(refused)) from None
+
+
+class CalibrationRow(Row):
+    class Meta:
+        model = models.ScorerCalibration
+        fields = (
+            "id", "weights_version", "scale", "shift", "labels", "expected_bad", "expected_worth", "fitted_at",
+            "created_at",
+        )  # fmt: skip
+
+
+class ScorerCalibrations(Listed, Shown, Resource):
+    """What the tenant's labels say of the scores of one set of weights, and how often accepted answers disappoint."""
+
+    resource, rows = "scorer-versions", models.ScorerCalibration
+    serializer_class = CalibrationRow
