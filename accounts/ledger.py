@@ -8,7 +8,7 @@ what the tenant's credit, the debt to the provider and the operator's result gro
 Two sums stand on the account row so that a hold is one guarded update: `balance_micros`, the sum
 of all entries, and `held_micros`, the sum of all open holds. Whoever would overdraw finds no row
 to update. `check` proves both sums against the entries. A hold and a settlement are one statement each
-(`place_hold` and `settle_hold`, SQL functions of migration 0008): no lock waits for the network.
+(`hold_turn` and `settle_turn`, SQL functions of migration 0011): no lock waits for the network.
 
 Each function opens its tenant's transaction; inside an open one of the same tenant it joins it,
 so a turn's transcript and its charges are committed together. What a provider charges for a call is left to
@@ -34,8 +34,7 @@ from accounts.budgets import BudgetExceeded, Spender
 from accounts.ledger_check import INVARIANTS
 from accounts.models import Account, Allowance, Budget, Hold, LedgerEntry
 from accounts.money import ZERO, Money
-from accounts.tariffs import Terms, terms_of
-from accounts.tenancy import finish, in_tenant
+from accounts.tenancy import in_tenant, one_statement
 
 # The columns by which an entry says which call it is for.
 ABOUT_THE_CALL = (
@@ -43,7 +42,8 @@ ABOUT_THE_CALL = (
 )
 
 COUNTED = ("cost_micros", "amount_micros", "included_micros", "input_tokens", "output_tokens")
-PLACE = "SELECT budget, needed, free, held FROM place_hold(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
+HOLD = "SELECT budget, needed, free, held FROM hold_turn(%s, %s, %s, %s, %s, %s, %s)"
+SETTLE = "SELECT settle_turn(%s, %s, %s)"
 
 
 class InsufficientFunds(Exception):
@@ -109,7 +109,7 @@ def _add(tenant_id: UUID, kind: str, amount: Money, memo: str, **other_side: int
         LedgerEntry.objects.create(
             tenant_id=tenant_id,
             kind=kind,
-            period=_this_month(tenant_id),
+            period=tariffs.this_month(tenant_id),
             amount_micros=amount.micros,
             memo=memo,
             **other_side,
@@ -140,17 +140,11 @@ def hold(tenant_id: UUID, turn_id: UUID, amount: Money, spender: Spender | None 
     """
     if amount < ZERO:
         raise ValueError(f"${amount} cannot be held")
-    with in_tenant(tenant_id):
-        moment = tariffs.now(tenant_id)
-        if moment is None:
-            raise InsufficientFunds(amount, ZERO)
-        terms, hold_id = moment.terms, uuid7()
-        about = (tenant_id, hold_id, turn_id, moment.period, terms.tariff_id, terms.included.micros)
-        most = terms.ceiling(amount).micros
-        try:
-            wanting = finish(PLACE, (*about, most, *budgets.subjects(spender)))
-        except IntegrityError:
-            raise AlreadyHeld(f"turn {turn_id} has a hold") from None
+    hold_id = uuid7()
+    try:
+        wanting = one_statement(tenant_id, HOLD, hold_id, turn_id, amount.micros, *budgets.subjects(spender))
+    except IntegrityError:
+        raise AlreadyHeld(f"turn {turn_id} has a hold") from None
     if wanting:
         raise _refusal(tenant_id, wanting)
     return hold_id
@@ -182,19 +176,11 @@ def settle(tenant_id: UUID, turn_id: UUID, charges: Sequence[Charge]) -> bool:
     """
     if any(charge.cost < ZERO for charge in charges):
         raise ValueError("a charge cannot be negative")
-    with in_tenant(tenant_id):
-        terms = tariffs.of_turn(turn_id)
-        if terms is None:
-            raise NotHeld(f"turn {turn_id} has no hold")
-        entries = json.dumps([_priced(charge, terms) for charge in charges], default=str)
-        [(settled,)] = finish("SELECT settle_hold(%s, %s, %s)", (turn_id, terms.included.micros, entries))
+    entries = json.dumps([{"id": uuid7(), **_columns(charge)} for charge in charges], default=str)
+    [(settled,)] = one_statement(tenant_id, SETTLE, turn_id, entries)
+    if settled is None:
+        raise NotHeld(f"turn {turn_id} has no hold")
     return bool(settled)
-
-
-def _priced(charge: Charge, terms: Terms) -> dict[str, Any]:
-    """A charge as `settle_hold` takes it: columns of the entry, its amount the whole price."""
-    price = terms.price(charge.cost, charge.outcome)
-    return {"id": uuid7(), "amount_micros": -price.micros, **_columns(charge)}
 
 
 def adjust(tenant_id: UUID, call_id: UUID, correct: Money, memo: str, tokens: tuple[int, int] | None = None) -> bool:
@@ -243,12 +229,12 @@ def settle_late(tenant_id: UUID, turn_id: UUID, charge: Charge, memo: str) -> bo
             return _correct(held, charge.call_id, charge.cost, tokens, charge.estimated, charge.outcome, memo)
         entry = LedgerEntry(
             kind=LedgerEntry.Kind.CHARGE,
-            period=_this_month(tenant_id),
+            period=tariffs.this_month(tenant_id),
             memo=memo,
             **_of_hold(held),
             **_columns(charge),
         )
-        _balance(entry, terms_of(held.tariff).price(charge.cost, charge.outcome).micros, 0)
+        _balance(entry, tariffs.price(held.tariff, charge.cost, charge.outcome).micros, 0)
         _book_late(held, entry)
         return True
 
@@ -261,13 +247,6 @@ def check(tenant_id: UUID) -> list[str]:
     with in_tenant(tenant_id), connection.cursor() as cursor:
         cursor.execute(INVARIANTS)
         return [sentence for (sentence,) in cursor.fetchall()]
-
-
-def _this_month(tenant_id: UUID) -> date:
-    moment = tariffs.now(tenant_id)
-    if moment is None:
-        raise LookupError(f"there is no tenant {tenant_id}")
-    return moment.period
 
 
 # --- corrections ----------------------------------------------------------------------------------
@@ -294,11 +273,11 @@ def _correct(
     entries = LedgerEntry.objects.filter(call_id=call_id)
     booked = entries.aggregate(**{name: Sum(name) for name in COUNTED})
     paid, covered = -booked["amount_micros"], booked["included_micros"]
-    price = terms_of(held.tariff).price(cost, outcome).micros
+    price = tariffs.price(held.tariff, cost, outcome).micros
     charge = entries.get(kind=LedgerEntry.Kind.CHARGE)
     entry = LedgerEntry(
         kind=LedgerEntry.Kind.ADJUSTMENT,
-        period=_this_month(held.tenant_id),
+        period=tariffs.this_month(held.tenant_id),
         corrects=charge,
         outcome=outcome,
         memo=memo,
@@ -320,12 +299,12 @@ def _correct(
 
 
 def _book_late(held: Hold, entry: LedgerEntry) -> None:
-    entry.save(force_insert=True)
     budgets.count(held.spendings, Money(entry.included_micros - entry.amount_micros))
     # Whether it needs the row or not: of several corrections in one transaction, the next may, after the account's.
     quota = Allowance.objects.filter(period=held.period)
     quota.update(used_micros=F("used_micros") + entry.included_micros)
     Hold.objects.filter(pk=held.pk).update(spent_micros=F("spent_micros") - entry.amount_micros)
+    entry.save(force_insert=True)  # after the hold, against which the database proves it
     _move(held.tenant_id, entry.amount_micros)
 
 

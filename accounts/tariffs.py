@@ -1,13 +1,13 @@
 """What a tenant pays: a margin on what the providers charge, or a price for each accepted reply.
 
-Terms are dated rows, superseded by later ones and never edited. A turn is charged by the terms of the
-moment its hold was made. Entries are written by `accounts.ledger`; what providers charge is left to
+Tariffs are dated rows, superseded by later ones and never edited. A turn is charged by the tariff of the
+moment its hold was made. What that comes to is worked out in one place, the database (`terms_now` and `price_of`,
+SQL functions of migration 0011). Entries are written by `accounts.ledger`; what providers charge is left to
 `cascade.pricing`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
 from uuid import UUID
@@ -22,81 +22,29 @@ from accounts.tenancy import in_tenant
 
 PARTS = 10_000  # a margin is a whole number of ten-thousandths
 
-# A clock that was set back, or a time zone further west, does not lead back into a month that is closed.
-TERMS_NOW = """
-    SELECT greatest(date_trunc('month', statement_timestamp() AT TIME ZONE t.time_zone)::date,
-                    (SELECT max(period) + interval '1 month' FROM accounts_statement WHERE tenant_id = t.id)::date),
-           f.id, f.margin, f.reply_micros, f.included_micros
-    FROM accounts_tenant t
-    LEFT JOIN LATERAL (
-        SELECT * FROM accounts_tariff
-        WHERE tenant_id = t.id AND valid_from <= statement_timestamp() ORDER BY valid_from DESC LIMIT 1
-    ) f ON true
-    WHERE t.id = %s
-"""
-
-TERMS_OF_TURN = """
-    SELECT f.id, f.margin, f.reply_micros, f.included_micros
-    FROM accounts_hold h LEFT JOIN accounts_tariff f ON f.id = h.tariff_id WHERE h.turn_id = %s
-"""
-
 
 class TariffTaken(Exception):
     """There is a tariff that begins at this very moment."""
 
 
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """A tariff as a pure value; without arguments: the tenant pays what the providers charge, and no more."""
+def this_month(tenant_id: UUID) -> date:
+    """The first day of the month that runs where the tenant is; after a closed one the next at the earliest.
 
-    tariff_id: UUID | None = None  # None: the tenant has no tariff
-    margin: Decimal = Decimal(0)  # share of the provider's charge that comes on top; unused with `reply`
-    reply: Money | None = None  # None: charged by cost and margin
-    included: Money = ZERO  # of each month's charges, the first that are free
-
-    def price(self, cost: Money, outcome: str) -> Money:
-        """What the tenant pays for a call that cost `cost`, before any quota.
-
-        The margin is rounded down to the micro-dollar, once a call: so the prices of a turn's calls never
-        come to more than the price of their sum, which is what was held.
-        """
-        if self.reply is not None:
-            return self.reply if outcome == "accepted" else ZERO
-        return Money(cost.micros + cost.micros * int(self.margin * PARTS) // PARTS)
-
-    def ceiling(self, cost: Money) -> Money:
-        """The most that a turn can be charged whose calls cost `cost` at most; one reply of it is accepted."""
-        return self.price(cost, "accepted")
-
-
-@dataclass(frozen=True, slots=True)
-class Moment:
-    """What holds for a turn that begins now."""
-
-    period: date  # the first day of the month, where the tenant is; after a closed one the next at the earliest
-    terms: Terms
-
-
-def now(tenant_id: UUID) -> Moment | None:
-    """In the tenant's transaction. None: there is no such tenant."""
+    In the tenant's transaction. Raises LookupError: there is no such tenant.
+    """
     with connection.cursor() as cursor:
-        cursor.execute(TERMS_NOW, [tenant_id])
-        row = cursor.fetchone()
-    return Moment(row[0], _terms(*row[1:])) if row else None
+        cursor.execute("SELECT period FROM terms_now(%s)", [tenant_id])
+        if row := cursor.fetchone():
+            return row[0]  # type: ignore[no-any-return]
+    raise LookupError(f"there is no tenant {tenant_id}")
 
 
-def of_turn(turn_id: UUID) -> Terms | None:
-    """Those of the moment its hold was made, in the tenant's transaction. None: it has no hold."""
+def price(tariff: Tariff | None, cost: Money, outcome: str) -> Money:
+    """What the tenant pays for a call that cost `cost`, before any quota; None: what the provider charges."""
+    terms = (tariff.margin, tariff.reply_micros) if tariff else (None, None)
     with connection.cursor() as cursor:
-        cursor.execute(TERMS_OF_TURN, [turn_id])
-        row = cursor.fetchone()
-    return _terms(*row) if row else None
-
-
-def terms_of(tariff: Tariff | None) -> Terms:
-    if tariff is None:
-        return Terms()
-    return _terms(tariff.id, tariff.margin, tariff.reply_micros, tariff.included_micros)
+        cursor.execute("SELECT price_of(%s, %s, %s, %s)", [cost.micros, outcome, *terms])
+        return Money(cursor.fetchone()[0])
 
 
 def set_tariff(
@@ -133,7 +81,3 @@ def set_tariff(
             ).id
         except IntegrityError:
             raise TariffTaken("a tariff begins at this moment already") from None
-
-
-def _terms(tariff_id: UUID | None, margin: Decimal | None, reply: int | None, included: int | None) -> Terms:
-    return Terms(tariff_id, margin or Decimal(0), None if reply is None else Money(reply), Money(included or 0))

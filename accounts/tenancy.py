@@ -69,15 +69,14 @@ def set_for_transaction(name: str, value: object) -> None:
         cursor.execute("SELECT set_config(%s, %s, true)", [name, str(value)])
 
 
-def finish(statement: str, told: Sequence[Any]) -> list[tuple[Any, ...]]:
-    """The rows of the transaction's last statement, whose COMMIT travels with it: no lock of it waits for the network.
+def one_statement(tenant_id: UUID, statement: str, *told: Any) -> list[tuple[Any, ...]]:
+    """The rows of a statement that takes the tenant first and names it to the database by itself.
 
-    To be called at the end of `in_tenant`. Inside an outer transaction, which goes on, it is a statement like others.
+    It is a transaction of its own, in one round trip: no lock of it waits for the network. Inside the tenant's
+    transaction, which goes on, it is a statement like others. Raises RuntimeError as `in_tenant`.
     """
-    whole = len(connection.atomic_blocks) == 1
+    if _entered.get() not in (None, tenant_id):
+        raise RuntimeError("a transaction of another tenant is open")
     with connection.cursor() as cursor:
-        with connection.wrap_database_errors, connection.connection.pipeline():
-            cursor.execute(statement, told)
-            if whole:
-                connection.connection.commit()
+        cursor.execute(statement, (tenant_id, *told))
         return list(cursor.fetchall())

@@ -6,7 +6,7 @@ Everything runs on an embedded PostgreSQL with fsync. The floor and the product 
 whatever else the machine does weighs on both alike: read the ratios, not the milliseconds. Promised: hold plus settle
 at most 3 floors; 16 writers on one tenant's budget at least 60 % of 16 writers on 16 tenants; of a million entries
 the statement in 30 s, the Parquet file in 60 s, within 300 MB. A hold is not waited for on disk, a settlement is
-(`place_hold` in accounts/migrations/0008 tells why that is enough).
+(`hold_turn` in accounts/migrations/0011 tells why that is enough).
 """
 
 from __future__ import annotations

@@ -78,7 +78,9 @@ class Hold(TenantRow):
 
     turn_id = models.UUIDField(unique=True)
     period = models.DateField()  # the first day of the month, where the tenant is
-    tariff = models.ForeignKey(Tariff, models.PROTECT, null=True, related_name="+")  # None: at the providers' charge
+    tenant = models.ForeignKey(Tenant, models.CASCADE, related_name="+", db_index=False)
+    # None: at the providers' charge
+    tariff = models.ForeignKey(Tariff, models.PROTECT, null=True, related_name="+", db_index=False)
     included_micros = models.BigIntegerField(default=0)  # of the month's quota, reserved beside the amount
     amount_micros = models.BigIntegerField()
     spendings = ArrayField(models.UUIDField(), default=list)  # of budgets, in which the turn is reserved
@@ -94,7 +96,7 @@ class Hold(TenantRow):
             ),
             models.CheckConstraint(condition=Q(included_micros__gte=0), name="reserved_quota_is_not_negative"),
         ]
-        indexes = [models.Index(F("created_at"), name="open_holds", condition=Q(settled_at=None))]
+        indexes = [models.Index(fields=["tenant", "period"], name="open_holds", condition=Q(settled_at=None))]
 
     def __str__(self) -> str:
         return f"hold of {self.amount_micros} µ$ for turn {self.turn_id}"
@@ -114,6 +116,7 @@ class LedgerEntry(TenantRow):
         CHARGE = "charge"
         ADJUSTMENT = "adjustment"
 
+    tenant = models.ForeignKey(Tenant, models.CASCADE, related_name="+", db_index=False)
     kind = models.CharField(max_length=10, choices=Kind)
     period = models.DateField(help_text="The month it belongs to, where the tenant is.")
     received_micros = models.BigIntegerField(default=0, help_text="Money that came in.")
@@ -124,9 +127,10 @@ class LedgerEntry(TenantRow):
     dearest_micros = models.BigIntegerField(
         default=0, help_text="What the strategy's dearest model would have cost; on one charge of each turn."
     )
-    tariff = models.ForeignKey(Tariff, models.PROTECT, null=True, related_name="+")  # None: at the providers' charge
-    hold = models.ForeignKey(Hold, models.PROTECT, null=True, related_name="entries")
-    corrects = models.ForeignKey("self", models.PROTECT, null=True, related_name="corrections")
+    # None: at the providers' charge
+    tariff = models.ForeignKey(Tariff, models.PROTECT, null=True, related_name="+", db_index=False)
+    hold = models.ForeignKey(Hold, models.PROTECT, null=True, related_name="entries", db_index=False)
+    corrects = models.ForeignKey("self", models.PROTECT, null=True, related_name="corrections", db_index=False)
     estimated = models.BooleanField(default=False, help_text="The provider did not report the usage.")
     memo = models.CharField(max_length=200, blank=True)
     # What is charged: a model call, or what else was used under an id of its own; null for top-ups and credits.
@@ -173,6 +177,7 @@ class LedgerEntry(TenantRow):
         indexes = [
             models.Index(fields=["tenant", "created_at"], name="entries_by_time"),
             models.Index(fields=["tenant", "period", "id"], name="entries_by_period"),
+            models.Index(fields=["tenant", "hold"], name="entries_by_hold", condition=Q(hold__isnull=False)),
             models.Index(fields=["call_id"], name="entries_by_call", condition=Q(call_id__isnull=False)),
         ]
 

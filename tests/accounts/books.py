@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
+from decimal import Decimal
 from uuid import UUID, uuid4
 from zoneinfo import ZoneInfo
 
@@ -35,6 +37,23 @@ def this_month() -> date:
 def month_before(period: date, months: int = 1) -> date:
     count = period.year * 12 + period.month - 1 - months
     return date(count // 12, count % 12 + 1, 1)
+
+
+@dataclass(frozen=True)
+class Terms:
+    """A tariff as arithmetic, beside which the books are held; without arguments: what the provider charges."""
+
+    margin: Decimal = Decimal(0)
+    reply: Money | None = None  # None: charged by cost and margin
+    included: Money = Money(0)
+
+    def price(self, cost: Money, outcome: str) -> Money:
+        if self.reply is not None:
+            return self.reply if outcome == "accepted" else Money(0)
+        return Money(math.floor(cost.micros * (1 + self.margin)))
+
+    def ceiling(self, cost: Money) -> Money:
+        return self.price(cost, "accepted")
 
 
 def charge(micros: int, **more: object) -> Charge:

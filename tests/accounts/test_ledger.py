@@ -21,10 +21,10 @@ from accounts import ledger
 from accounts.ledger import AlreadyHeld, InsufficientFunds, NotCharged, NotHeld
 from accounts.models import Hold, LedgerEntry
 from accounts.money import ZERO, Money
-from accounts.tariffs import Terms, set_tariff
+from accounts.tariffs import set_tariff
 from accounts.tenancy import in_tenant
 from accounts.tenants import create_tenant
-from tests.accounts.books import account, as_owner, at_once, charge, funded, held_turn, tamper
+from tests.accounts.books import Terms, account, as_owner, at_once, charge, funded, held_turn, tamper
 
 pytestmark = pytest.mark.usefixtures("database")
 
