@@ -2,8 +2,8 @@
 
 A turn is reserved in every budget that it touches when its money is put on hold, at the most it can cost, and
 counted at what it did cost when the hold is settled, in the period in which it began. So turns that run at once
-cannot overrun a hard budget together. That is done by SQL functions (migrations 0008 and 0011) which `accounts.ledger` calls;
-everything here runs inside its transaction.
+cannot overrun a hard budget together. That is done by SQL functions (migrations 0008 and 0011) which
+`accounts.ledger` calls; everything here runs inside its transaction.
 """
 
 from __future__ import annotations

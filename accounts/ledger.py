@@ -8,7 +8,7 @@ what the tenant's credit, the debt to the provider and the operator's result gro
 Two sums stand on the account row so that a hold is one guarded update: `balance_micros`, the sum
 of all entries, and `held_micros`, the sum of all open holds. Whoever would overdraw finds no row
 to update. `check` proves both sums against the entries. A hold and a settlement are one statement each
-(`hold_turn` and `settle_turn`, SQL functions of migration 0011): no lock waits for the network.
+(`hold_turn` and `settle_turn`, SQL functions of migration 0011): no lock waits for the network, and none for the disk.
 
 Each function opens its tenant's transaction; inside an open one of the same tenant it joins it,
 so a turn's transcript and its charges are committed together. What a provider charges for a call is left to
@@ -21,11 +21,10 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date
 from typing import Any
 from uuid import UUID
 
-from django.db import IntegrityError, connection
+from django.db import IntegrityError, connection, transaction
 from django.db.models import F, Sum
 from uuid_utils.compat import uuid7
 
@@ -34,7 +33,7 @@ from accounts.budgets import BudgetExceeded, Spender
 from accounts.ledger_check import INVARIANTS
 from accounts.models import Account, Allowance, Budget, Hold, LedgerEntry
 from accounts.money import ZERO, Money
-from accounts.tenancy import in_tenant, one_statement
+from accounts.tenancy import in_one_statement, in_tenant
 
 # The columns by which an entry says which call it is for.
 ABOUT_THE_CALL = (
@@ -42,7 +41,7 @@ ABOUT_THE_CALL = (
 )
 
 COUNTED = ("cost_micros", "amount_micros", "included_micros", "input_tokens", "output_tokens")
-HOLD = "SELECT budget, needed, free, held FROM hold_turn(%s, %s, %s, %s, %s, %s, %s)"
+HOLD = "SELECT hold_turn(%s, %s, %s, %s, %s, %s, %s)"
 SETTLE = "SELECT settle_turn(%s, %s, %s)"
 
 
@@ -142,19 +141,19 @@ def hold(tenant_id: UUID, turn_id: UUID, amount: Money, spender: Spender | None 
         raise ValueError(f"${amount} cannot be held")
     hold_id = uuid7()
     try:
-        wanting = one_statement(tenant_id, HOLD, hold_id, turn_id, amount.micros, *budgets.subjects(spender))
+        wanting = in_one_statement(tenant_id, HOLD, hold_id, turn_id, amount.micros, *budgets.subjects(spender))
     except IntegrityError:
         raise AlreadyHeld(f"turn {turn_id} has a hold") from None
     if wanting:
-        raise _refusal(tenant_id, wanting)
+        raise _refusal(tenant_id, json.loads(wanting))
     return hold_id
 
 
 def _refusal(
-    tenant_id: UUID, wanting: Sequence[tuple[UUID | None, int, int, int]]
+    tenant_id: UUID, wanting: Sequence[tuple[str | None, int, int, int]]
 ) -> InsufficientFunds | BudgetExceeded:
     """The gravest of what is wanting: budgets, or (None) money."""
-    budget_id, *micros = min(wanting, key=lambda row: row[1] <= row[2] + row[3])
+    budget_id, *micros = min(wanting, key=lambda each: each[1] <= each[2] + each[3])
     figures = [Money(amount) for amount in micros]
     if budget_id is None:
         return InsufficientFunds(*figures)
@@ -177,10 +176,18 @@ def settle(tenant_id: UUID, turn_id: UUID, charges: Sequence[Charge]) -> bool:
     if any(charge.cost < ZERO for charge in charges):
         raise ValueError("a charge cannot be negative")
     entries = json.dumps([{"id": uuid7(), **_columns(charge)} for charge in charges], default=str)
-    [(settled,)] = one_statement(tenant_id, SETTLE, turn_id, entries)
+    settled = in_one_statement(tenant_id, SETTLE, turn_id, entries)
     if settled is None:
         raise NotHeld(f"turn {turn_id} has no hold")
+    if settled:
+        transaction.on_commit(_on_disk)
     return bool(settled)
+
+
+def _on_disk() -> None:
+    """Wait for the disk, which the settlement's own transaction did not: other turns of the tenant wait for that."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_logical_emit_message(true, 'ledger', '')")
 
 
 def adjust(tenant_id: UUID, call_id: UUID, correct: Money, memo: str, tokens: tuple[int, int] | None = None) -> bool:

@@ -7,7 +7,7 @@ tenant is known (an API key, a widget key) goes through the functions in `accoun
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -69,8 +69,8 @@ def set_for_transaction(name: str, value: object) -> None:
         cursor.execute("SELECT set_config(%s, %s, true)", [name, str(value)])
 
 
-def one_statement(tenant_id: UUID, statement: str, *told: Any) -> list[tuple[Any, ...]]:
-    """The rows of a statement that takes the tenant first and names it to the database by itself.
+def in_one_statement(tenant_id: UUID, statement: str, *told: Any) -> Any:
+    """What a function of the database answers that takes the tenant first and names it by itself.
 
     It is a transaction of its own, in one round trip: no lock of it waits for the network. Inside the tenant's
     transaction, which goes on, it is a statement like others. Raises RuntimeError as `in_tenant`.
@@ -79,4 +79,4 @@ def one_statement(tenant_id: UUID, statement: str, *told: Any) -> list[tuple[Any
         raise RuntimeError("a transaction of another tenant is open")
     with connection.cursor() as cursor:
         cursor.execute(statement, (tenant_id, *told))
-        return list(cursor.fetchall())
+        return cursor.fetchone()[0]

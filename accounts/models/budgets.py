@@ -7,7 +7,7 @@ from django.core.validators import MinValueValidator
 from django.db import models
 from django.db.models import Q
 
-from accounts.models.tenants import TenantRow
+from accounts.models.tenants import Tenant, TenantRow
 
 
 def eighty_and_all() -> list[int]:
@@ -71,7 +71,8 @@ class Budget(TenantRow):
 class BudgetSpending(TenantRow):
     """What one subject has spent of a budget since a day, and may still spend in open turns."""
 
-    budget = models.ForeignKey(Budget, models.CASCADE, related_name="spendings")
+    tenant = models.ForeignKey(Tenant, models.CASCADE, related_name="+", db_index=False)
+    budget = models.ForeignKey(Budget, models.CASCADE, related_name="spendings", db_index=False)
     starts = models.DateField()  # where the tenant is; of a budget without a period: 1970-01-01
     subject = models.CharField(max_length=200, blank=True)
     spent_micros = models.BigIntegerField(default=0)

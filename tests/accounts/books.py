@@ -16,7 +16,7 @@ from uuid_utils.compat import uuid7
 from accounts import ledger
 from accounts.ledger import Charge
 from accounts.models import Account, Tenant
-from accounts.money import Money
+from accounts.money import ZERO, Money
 from accounts.tenancy import in_tenant
 
 # Where it is about noon when the tests begin: no day and no month ends while they run, whenever that is.
@@ -45,11 +45,11 @@ class Terms:
 
     margin: Decimal = Decimal(0)
     reply: Money | None = None  # None: charged by cost and margin
-    included: Money = Money(0)
+    included: Money = ZERO
 
     def price(self, cost: Money, outcome: str) -> Money:
         if self.reply is not None:
-            return self.reply if outcome == "accepted" else Money(0)
+            return self.reply if outcome == "accepted" else ZERO
         return Money(math.floor(cost.micros * (1 + self.margin)))
 
     def ceiling(self, cost: Money) -> Money:
