@@ -15,39 +15,76 @@ from unfold.decorators import display
 
 from accounts.money import Money
 from accounts.staff_pages import BOOKS, TenantAdmin
-from cascade import frontier_plot, strategy_proposals
+from cascade import frontier_plot, strategies, strategy_proposals
 from cascade.frontier_plot import Point
 from cascade.models import Chatbot, Proposal
 from cascade.strategy_pages import may_lead, require_lead
 from cascade.strategy_proposals import Wish
 from cascade.turn_table import KINDS
 
+ASSUMED = "the assumed model"
 UNDER_WAY = (Proposal.State.QUEUED, Proposal.State.RUNNING)
 
 
+class Percent(forms.FloatField):
+    """Typed as per cent, kept as a share."""
+
+    def clean(self, value: Any) -> float | None:
+        typed = super().clean(value)
+        return None if typed is None else typed / 100
+
+
+class Thousand(forms.CharField):
+    """Typed as dollars for 1,000 turns, kept as micro-dollars a turn."""
+
+    def clean(self, value: Any) -> float | None:  # type: ignore[override]
+        typed = super().clean(value)
+        try:
+            return Money.from_usd(typed).micros / 1000 if typed else None
+        except (ValueError, InvalidOperation):
+            raise forms.ValidationError("an amount like 2.50 is needed") from None
+
+
 class WishForm(forms.Form):
-    """What to look for, in a support lead's words."""
+    """What to look for, in a support lead's words; then what a promise is to say, and what might be otherwise."""
 
     chatbot = forms.ModelChoiceField(Chatbot.objects.none(), empty_label=None)
     aim = forms.ChoiceField(
-        choices=[("cheaper", "The same quality for less"), ("better", "More quality for the same cost")]
+        choices=[
+            ("cheaper", "The same quality for less"),
+            ("better", "More quality for the same cost"),
+            ("promise", "A promise on bad answers"),
+        ]
     )
-    quality = forms.FloatField(
-        required=False, min_value=0, max_value=100, label="Hold this quality, % (empty: today's)"
-    )
-    dollars = forms.CharField(required=False, label="Spend this on 1,000 turns, $ (empty: today's)")
+    quality = Percent(required=False, min_value=0, max_value=100, label="Hold this quality, % (empty: today's)")
+    dollars = Thousand(required=False, label="Spend this on 1,000 turns, $ (empty: today's)")
     seconds = forms.FloatField(required=False, min_value=0.1, label="Answer 95 % within, s (empty: any time)")
+    most_bad = Percent(required=False, min_value=0.1, max_value=50, label="Bad, of the answers shown: at most, %")
+    confidence = Percent(required=False, min_value=50, max_value=99.9, label="With this confidence, %")
+    repriced = forms.ChoiceField(required=False, label="If this model's price")
+    times = forms.FloatField(required=False, min_value=0, max_value=1000, label="were so many times today's")
+    assumed_quality = Percent(required=False, min_value=0, max_value=100, label="If there were a model of quality, %")
+    assumed_dollars = Thousand(required=False, label="for $ a 1,000 turns")
+    like = forms.ChoiceField(required=False, label="else like")
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         cast(forms.ModelChoiceField, self.fields["chatbot"]).queryset = Chatbot.objects.order_by("name")
+        models = [("", "–"), *((name, name) for name in strategies.offered())]
+        for name in ("repriced", "like"):
+            cast(forms.ChoiceField, self.fields[name]).choices = models
 
-    def clean_dollars(self) -> float | None:
-        told = self.cleaned_data["dollars"]
-        try:
-            return Money.from_usd(told).micros / 1000 if told else None
-        except (ValueError, InvalidOperation):
-            raise forms.ValidationError("an amount like 2.50 is needed") from None
+    @property
+    def usual(self) -> list[forms.BoundField]:
+        return [self[name] for name in ("chatbot", "aim", "quality", "dollars", "seconds")]
+
+    @property
+    def promise(self) -> list[forms.BoundField]:
+        return [self[name] for name in ("most_bad", "confidence")]
+
+    @property
+    def what_if(self) -> list[forms.BoundField]:
+        return [self[name] for name in ("repriced", "times", "assumed_quality", "assumed_dollars", "like")]
 
     def clean(self) -> dict[str, Any]:
         told = super().clean() or {}
@@ -57,12 +94,27 @@ class WishForm(forms.Form):
             self.add_error("dollars", "the same quality is looked for: say which quality instead")
         if told.get("dollars") == 0:
             self.add_error("dollars", "nothing is answered for nothing")
+        if bool(told.get("repriced")) != (told.get("times") is not None):
+            self.add_error("times", "say both, which model and how many times its price")
+        assumed = [told.get(name) not in (None, "") for name in ("assumed_quality", "assumed_dollars", "like")]
+        if any(assumed) and not all(assumed):
+            self.add_error("like", "say all three: its quality, its cost and which model it is like")
+        if told.get("aim") == "promise" and (any(assumed) or told.get("repriced")):
+            self.add_error("aim", "a promise is made on what was answered, not on what might be")
         return told
 
     def wish(self) -> Wish:
         told = self.cleaned_data
-        quality = None if told["quality"] is None else told["quality"] / 100
-        return Wish(told["aim"], quality, told["dollars"], told["seconds"])
+        assumed = {"name": ASSUMED, "quality": told["assumed_quality"], "cost_micros": told["assumed_dollars"]}
+        return Wish(
+            told["aim"],
+            told["quality"],
+            told["dollars"],
+            told["seconds"],
+            **{name: told[name] for name in ("most_bad", "confidence") if told[name]},
+            prices={told["repriced"]: told["times"]} if told["repriced"] else {},
+            assumed=assumed | {"like": told["like"]} if told["like"] else {},
+        )
 
 
 @admin.register(Proposal)
@@ -80,6 +132,8 @@ class ProposalPage(TenantAdmin):
     @display(description="state")
     def progress(self, proposal: Proposal) -> str:
         told = proposal.get_state_display()
+        if proposal.state == Proposal.State.PROPOSED and proposal.strategy is None:
+            return "what if"
         return f"{told}, {proposal.percent} %" if proposal.state == Proposal.State.RUNNING else told
 
     @display(description="expected saving")
@@ -103,6 +157,8 @@ class ProposalPage(TenantAdmin):
             live = proposal.chatbot.live_strategy
             told |= {
                 "plot": plot(proposal),
+                "returns": returns(proposal),
+                "unmet_floor": unmet_floor(proposal),
                 "under_way": proposal.state in UNDER_WAY,
                 "is_live": proposal.strategy is not None and proposal.strategy == live,
                 "judged_by": [(KINDS[kind], count) for kind, count in proposal.report.get("judged_by", {}).items()],
@@ -158,3 +214,22 @@ def plot(proposal: Proposal) -> SafeString | None:
     ]
     title = "Expected quality against cost of 1,000 turns: the best strategies, the live and the proposed one"
     return mark_safe(frontier_plot.svg(frontier, marks, title))  # noqa: S308  every text in it is escaped
+
+
+def returns(proposal: Proposal) -> SafeString | None:
+    """What one, two, three models reach: where another one brings little more."""
+    lengths = proposal.report.get("lengths")
+    if not lengths:
+        return None
+    points = [
+        Point(each["cost_micros"]["mean"] / 1000, each["quality"]["mean"], f"{each['tiers']} in a row")
+        for each in lengths
+    ]
+    title = "Expected quality against cost of 1,000 turns, of the best one, two, three and four models"
+    return mark_safe(frontier_plot.svg([], points, title))  # noqa: S308  every text in it is escaped
+
+
+def unmet_floor(proposal: Proposal) -> float | None:
+    """The floor that a promise needs, where the chatbot's is lower: under it a person answers."""
+    promise = proposal.report.get("promise")
+    return promise["threshold"] if promise and proposal.chatbot.floor < promise["threshold"] else None

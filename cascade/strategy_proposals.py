@@ -1,5 +1,7 @@
 """Searches a chatbot's own turns for a better strategy, and proposes it as a version that nobody has promoted yet.
 
+Or for the strictness that keeps a promise; or for what another market would bring, which proposes nothing.
+
 Run from a command or a background job; how far it is stands on the `Proposal`. What is found is compared with the
 strategy that is live now, on questions that did not choose it (`cascade.optimiser`).
 """
@@ -7,23 +9,25 @@ strategy that is live now, on questions that did not choose it (`cascade.optimis
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
+import numpy as np
 import structlog
 from django.utils import timezone
 from procrastinate.contrib.django import app
 
 from accounts.tenancy import in_tenant
-from cascade import strategies, turn_table
+from cascade import proposal_report, strategies, turn_table
 from cascade.exploration import extra_models
-from cascade.learning import intervals
+from cascade.learning import worth
+from cascade.learning.guarantee import CannotPromise, Promise, promised, promised_by_segment
 from cascade.learning.replaying import Replayed, replay
 from cascade.learning.table import LEAST_QUESTIONS, BadTable, EvaluationTable
 from cascade.models import CascadeStrategy, Chatbot, Proposal
-from cascade.optimiser import Choice, Estimate, Goal, Unreachable, optimise
+from cascade.optimiser import Goal, Unreachable, optimise
 from cascade.optimiser import Proposal as Found
 from cascade.turn_table import Recorded
 
@@ -45,21 +49,32 @@ class NothingBetter(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What to look for: the same for less, or more for the same; both numbers None: as the live strategy does."""
+    """What to look for: the same for less, or more for the same; both numbers None: as the live strategy does.
 
-    aim: str = "cheaper"  # or "better"
+    Or a promise: so few of the answers that are shown are bad.
+    """
+
+    aim: str = "cheaper"  # or "better", or "promise"
     quality: float | None = None  # of "cheaper": mean, 0..1
     budget_micros: float | None = None  # of "better": mean a turn
     latency_seconds: float | None = None  # within which 95 % of the turns are answered
+    most_bad: float = 0.05  # of "promise": share of the answers shown
+    confidence: float = 0.95  # of "promise"
+    prices: dict[str, float] = field(default_factory=dict)  # what if these models cost so many times as much?
+    assumed: dict[str, Any] = field(default_factory=dict)  # what if there were this one? see `worth.with_model`
 
     def __post_init__(self) -> None:
-        if self.aim not in ("cheaper", "better"):
-            raise ValueError("the aim is cheaper or better")
+        if self.aim not in ("cheaper", "better", "promise"):
+            raise ValueError("the aim is cheaper, better or promise")
         if self.quality is not None and not 0 <= self.quality <= 1:
             raise ValueError("a quality is from 0 to 1")
         for name in ("budget_micros", "latency_seconds"):
             if (value := getattr(self, name)) is not None and not 0 < value < 1e12:
                 raise ValueError(f"{name.split('_')[0]} must be above 0")
+
+    @property
+    def hypothetical(self) -> bool:
+        return bool(self.prices or self.assumed)
 
     def goal(self, live: Replayed, floor: float) -> Goal:
         budget = (self.budget_micros or live.mean_cost_micros) if self.aim == "better" else None
@@ -100,7 +115,7 @@ def propose(tenant_id: UUID, proposal_id: UUID, progress: Progress = lambda perc
     try:
         report, strategy = _search(row.chatbot, Wish(**row.wish), tell)
         ended: dict[str, Any] = {"state": State.PROPOSED, "report": report, "strategy": strategy}
-    except (BadTable, Unreachable, NothingBetter, strategies.UnfitTiers) as refusal:
+    except (BadTable, Unreachable, CannotPromise, NothingBetter, strategies.UnfitTiers) as refusal:
         told = refusal.args[1] if len(refusal.args) > 1 else {}
         ended = {"state": State.REFUSED, "refusal": str(refusal.args[0]), "report": told}
     except Exception:
@@ -116,8 +131,8 @@ def _note(tenant_id: UUID, proposal_id: UUID, **columns: Any) -> Proposal:
         return Proposal.objects.select_related("strategy__chatbot", "chatbot").get(id=proposal_id)
 
 
-def _search(chatbot: Chatbot, wish: Wish, tell: Progress) -> tuple[dict[str, Any], CascadeStrategy]:
-    """Raises BadTable, Unreachable, NothingBetter."""
+def _search(chatbot: Chatbot, wish: Wish, tell: Progress) -> tuple[dict[str, Any], CascadeStrategy | None]:
+    """No strategy where the wish is hypothetical. Raises BadTable, Unreachable, CannotPromise, NothingBetter."""
     live = chatbot.live_strategy
     if live is None:
         raise BadTable("the chatbot has no live strategy to compare with; promote one first")
@@ -125,15 +140,48 @@ def _search(chatbot: Chatbot, wish: Wish, tell: Progress) -> tuple[dict[str, Any
     now = timezone.now()
     recorded = turn_table.read(chatbot, now - timedelta(days=DAYS), now)
     chain = [tier["model"] for tier in live.tiers]
-    table = _learnable(recorded, chatbot, chain)
-    tell(50, f"searching: {len(table.questions)} turns, {len(table.models)} models")
+    if wish.aim == "promise":
+        return _promise(recorded, wish, live, chain)
+    table = _market(_learnable(recorded, chatbot, chain), wish)
+    tell(40, f"searching: {len(table.questions)} turns, {len(table.models)} models")
     present = replay(table, chain, limits(live))
-    found = optimise(table, wish.goal(present, chatbot.floor))
-    tell(90, "comparing with the live strategy")
-    report = about(recorded, table) | _compared(table, present, live, found)
+    goal = wish.goal(present, chatbot.floor)
+    found = optimise(table, goal)
+    report = proposal_report.about(recorded, table) | proposal_report.compared(table, present, live, found)
+    tell(70, "what each model is worth")
+    report |= proposal_report.worths(table, goal)
+    if wish.hypothetical:
+        return report, None
     _require_better(wish, found, live, report)
-    made = strategies.add_version(chatbot, tiers_of(found, live), live.deadline_seconds)
+    made = strategies.add_version(chatbot, tiers_of(found.chain, found.thresholds, live), live.deadline_seconds)
     return report, made
+
+
+def _market(table: EvaluationTable, wish: Wish) -> EvaluationTable:
+    """As it would be with the prices and the model of the wish. Raises BadTable."""
+    if wish.assumed:
+        table = worth.with_model(table, **wish.assumed)
+    return worth.with_prices(table, wish.prices) if wish.prices else table
+
+
+def _promise(
+    recorded: Recorded, wish: Wish, live: CascadeStrategy, chain: list[str]
+) -> tuple[dict[str, Any], CascadeStrategy]:
+    """The live strategy's models, each as strict as the promise takes. Raises BadTable, CannotPromise.
+
+    Only answers that somebody judged count: a score says what the scorer believes, and it cannot vouch for itself.
+    """
+    table, promise = recorded.learnable(chain), Promise(wish.most_bad, wish.confidence)
+    judged = replace(table, quality=np.where((table.quality == 0) | (table.quality == 1), table.quality, np.nan))
+    kept = promised(judged, chain, promise)
+    segments = promised_by_segment(judged, chain, promise)
+    thresholds = (kept.threshold,) * len(chain)
+    present, strict = replay(table, chain, limits(live)), replay(table, chain, thresholds)
+    report = proposal_report.about(recorded, table)
+    report |= proposal_report.beside(table, present, live, strict, tuple(chain), thresholds)
+    report["promise"] = proposal_report.kept(kept, segments)
+    tiers = tiers_of(tuple(chain), thresholds, live)
+    return report, strategies.add_version(live.chatbot, tiers, live.deadline_seconds)
 
 
 def limits(strategy: CascadeStrategy) -> list[float]:
@@ -168,70 +216,10 @@ def _require_better(wish: Wish, found: Found, live: CascadeStrategy, report: dic
         raise NothingBetter(f"on turns that did not choose it, nothing was {what} than the live strategy", report)
 
 
-def tiers_of(found: Found, live: CascadeStrategy) -> list[dict[str, Any]]:
+def tiers_of(chain: tuple[str, ...], thresholds: tuple[float, ...], live: CascadeStrategy) -> list[dict[str, Any]]:
     """As a `CascadeStrategy` keeps them; a model that is new gets the time and the length of the live one's last."""
     known = {tier["model"]: tier for tier in live.tiers}
     return [
         known.get(model, live.tiers[-1]) | {"model": model, "threshold": threshold}
-        for model, threshold in zip(found.chain, found.thresholds, strict=True)
+        for model, threshold in zip(chain, thresholds, strict=True)
     ]
-
-
-# --- what is told ---------------------------------------------------------------------------
-
-
-def about(recorded: Recorded, table: EvaluationTable) -> dict[str, Any]:
-    """What the search rests on."""
-    free = ~recorded.explored.any(axis=1)
-    return {
-        "turns": len(recorded.table.questions),
-        "complete": len(table.questions),
-        "explored": int((~free).sum()),
-        "judged_by": dict(recorded.judged_by),
-        "other_weights": recorded.other_weights,
-        "models": [
-            {"model": model, "quality": float(quality), "cost_micros": float(cost)}
-            for model, quality, cost in zip(table.models, table.mean_quality, table.mean_cost_micros, strict=True)
-        ],
-        "left_out": [model for model in recorded.table.models if model not in table.models],
-    }
-
-
-def _compared(table: EvaluationTable, present: Replayed, live: CascadeStrategy, found: Found) -> dict[str, Any]:
-    samples, weight = intervals.drawn(table.weight), table.weight
-    unseen = found.unseen
-    return {
-        "present": {
-            "version": live.version,
-            "asks": live.asks,
-            "quality": told(intervals.of_mean(present.quality, samples, weight)),
-            "cost_micros": told(intervals.of_mean(present.cost_micros, samples, weight)),
-        },
-        "proposed": {
-            "asks": asks(found.chain, found.thresholds),
-            "quality": told(found.quality),
-            "cost_micros": told(found.cost_micros),
-        },
-        "saved": told(intervals.of_saving(unseen.cost_micros, present.cost_micros, samples, weight)),
-        "quality_difference": told(intervals.of_mean(unseen.quality - present.quality, samples, weight)),
-        "best_single": found.best_single,
-        "saved_vs_best_single": told(found.saved),
-        "dominated": list(found.dominated),
-        "frontier": [point(choice) for choice in found.frontier],
-    }
-
-
-def point(choice: Choice) -> dict[str, Any]:
-    return {
-        "asks": asks(choice.chain, choice.thresholds),
-        "quality": choice.quality,
-        "cost_micros": choice.cost_micros,
-    }
-
-
-def asks(chain: tuple[str, ...], thresholds: tuple[float, ...]) -> str:
-    return " → ".join(f"{model} (≥ {limit:.3g})" for model, limit in zip(chain, thresholds, strict=True))
-
-
-def told(estimate: Estimate) -> dict[str, float]:
-    return dict(zip(("mean", "low", "high"), astuple(estimate), strict=True))

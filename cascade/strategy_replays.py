@@ -23,8 +23,9 @@ from cascade.learning.replaying import HANDED_OVER, UNKNOWN, Replayed, replay
 from cascade.learning.sampling import weights
 from cascade.learning.table import BadTable
 from cascade.models import CascadeStrategy, Chatbot, ShadowTrial
+from cascade.proposal_report import told
 from cascade.strategies import NoSuchStrategy
-from cascade.strategy_proposals import limits, told
+from cascade.strategy_proposals import limits
 from cascade.turn_table import MOST_TURNS, Recorded
 
 MOST_REPLAYED = 2_000  # turns of a period, the newest: somebody waits for the page

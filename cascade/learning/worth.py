@@ -91,16 +91,14 @@ def with_model(table: EvaluationTable, name: str, *, quality: float, cost_micros
     """What if there were a model of this mean quality and cost, else like a known one?
 
     It is right where `like` is, but for a random part of the answers, made right or wrong until the mean is reached;
-    a changed answer gets the score of another of `like`'s of its kind. Raises BadTable for labels other than 0 and 1,
-    or where nothing of the wanted kind is there to take scores from.
+    a changed answer gets the score of another of `like`'s of its kind. A quality between 0 and 1 counts as the chance
+    of being right. Raises BadTable where nothing of the wanted kind is there to take scores from.
     """
     if like not in table.models:
         raise BadTable(f"model {like!r} is not in the table")
     place = table.models.index(like)
-    right, score = table.quality[:, place].copy(), table.score[:, place].copy()
-    if not set(np.unique(right)) <= {0.0, 1.0}:
-        raise BadTable("a model can be assumed only where every answer is labelled 0 or 1")
-    chance = np.random.default_rng(SEED)
+    chance, score = np.random.default_rng(SEED), table.score[:, place].copy()
+    right = (chance.random(len(score)) < table.quality[:, place]).astype(float)
     missing = round((quality - float(np.average(right, weights=table.weight))) * len(right))
     changed: npt.NDArray[np.int_] = np.flatnonzero(right == (0 if missing > 0 else 1))
     changed = chance.permutation(changed)[: abs(missing)]

@@ -21,7 +21,8 @@ def per_thousand(micros: float | None) -> str:
     """Of micro-dollars a turn."""
     if micros is None:
         return "–"
-    return f"${micros / 1000:.2f}" if micros >= 1000 else f"${micros / 1000:.4f}"
+    sign, amount = "-" if micros < 0 else "", abs(micros) / 1000
+    return f"{sign}${amount:.2f}" if amount >= 1 else f"{sign}${amount:.4f}"
 
 
 @register.filter

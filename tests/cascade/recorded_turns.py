@@ -15,8 +15,20 @@ from uuid_utils.compat import uuid7
 
 from accounts.models import Customer
 from accounts.tenancy import in_tenant
-from cascade.models import CascadeStrategy, Chatbot, Conversation, Exploration, Message, ModelCall, Turn
-from cascade.values import Outcome
+from cascade.models import (
+    CascadeStrategy,
+    Chatbot,
+    Conversation,
+    Exploration,
+    Feedback,
+    Message,
+    ModelCall,
+    Turn,
+    TurnContext,
+)
+from cascade.scorer.rows import CONTEXT
+from cascade.values import Context, Outcome
+from cascade.values import Customer as CustomerValue
 from tests.cast import Shop
 
 COSTS = {"small": 100, "large": 3000}
@@ -35,8 +47,12 @@ def recorded_turns(
     over: timedelta = timedelta(days=20),
     version: str = "scripted",
     costs: Mapping[str, int] = COSTS,
+    rated: float = 0.0,
 ) -> list[Turn]:
-    """`share` of those that stopped early were drawn to explore. `skill`: the small model's; `cost`: times `costs`."""
+    """`share` of those that stopped early were drawn to explore. `skill`: the small model's; `cost`: times `costs`.
+
+    `rated`: so many of the replies were rated, truthfully.
+    """
     chance = np.random.default_rng(seed)
     hard, noise = chance.normal(size=count), chance.normal(size=(count, 2))
     right = np.stack([skill - hard > 0, 1.6 - hard > 0], axis=1)
@@ -71,7 +87,7 @@ def recorded_turns(
                         model=model,
                         threshold=(threshold, 0.3)[tier],
                         outcome=outcome,
-                        text=f"It costs ${100 + tier}.00.",
+                        text=f"It costs ${100 if right[n, tier] else 101 + tier}.00.",
                         finish_reason="stop",
                         seconds=1.0 + tier,
                         score=float(scores[n, tier]),
@@ -88,7 +104,21 @@ def recorded_turns(
         ModelCall.objects.bulk_create(calls)
         Message.objects.bulk_create(messages)
         Exploration.objects.bulk_create(explorations)
+        for n in np.flatnonzero(np.random.default_rng(seed).uniform(size=count) < rated):
+            if shown := next((call for call in calls if call.turn is turns[n] and call.outcome == "accepted"), None):
+                rate(shown, bool(right[n, shown.tier]), seq=2 * int(n) + 2)
     return turns
+
+
+def rate(shown: ModelCall, right: bool, seq: int) -> None:
+    """What the customer thought of the answer, and what is kept for a label to be learnt from it. In `in_tenant`."""
+    own = {"tenant_id": shown.tenant_id, "created_at": shown.created_at}
+    context = Context(CustomerValue("c"), "What does it cost?", shown.created_at)
+    TurnContext.objects.create(**own, turn=shown.turn, context=CONTEXT.dump_python(context, mode="json"))
+    said = Message.objects.create(
+        **own, conversation=shown.turn.conversation, turn=shown.turn, role="assistant", text=shown.text, seq=seq
+    )
+    Feedback.objects.create(**own, message=said, rating=1 if right else -1)
 
 
 def _talks(shop: Shop, count: int) -> list[Conversation]:

@@ -121,6 +121,51 @@ def test_the_whole_way_from_the_pages(shop):
         assert [change.kind for change in StrategyChange.objects.order_by("created_at")] == ["promoted", "rolled_back"]
 
 
+def test_a_promise_on_bad_answers_makes_every_model_as_strict_as_it_takes(shop):
+    recorded_turns(shop, 500, threshold=TOO_STRICT, rated=1.0)
+    found = search(shop, Wish("promise", most_bad=0.03, confidence=0.8))
+    assert found.state == "proposed", found.refusal
+    promise = found.report["promise"]
+    assert {tier["threshold"] for tier in found.strategy.tiers} == {promise["threshold"]}
+    assert promise["bad"] / promise["accepted"] < 0.03
+    assert promise["threshold"] > 0.3
+    page = page_of(logged_in((shop, "analyst")), found)
+    assert "at most 3.0 % of the answers shown are bad, with 80.0 % confidence" in page
+    assert "set the floor" in page  # 0.3 would let bad ones pass
+
+
+def test_no_promise_is_made_on_what_the_scorer_believes(shop):
+    recorded_turns(shop, 400, threshold=TOO_STRICT)  # nobody judged anything
+    found = search(shop, Wish("promise"))
+    assert (found.state, found.strategy) == ("refused", None)
+    assert "at most 5% bad with 95% confidence needs 118 labelled answers, there are 0" in found.refusal
+
+
+def test_what_another_market_would_bring_is_told_and_nothing_is_proposed(shop):
+    recorded_turns(shop, 300, threshold=TOO_STRICT)
+    lead = logged_in((shop, "admin"))
+    form = {"chatbot": str(shop.chatbot_id), "aim": "cheaper", "repriced": "large", "times": "0.5"}
+    form |= {"assumed_quality": "97", "assumed_dollars": "0.2", "like": "large"}
+    lead.post(reverse("admin:cascade_proposal_begin"), form)
+    assert work() == {"optimise_cascade": "succeeded"}
+    with in_tenant(shop.tenant_id):
+        found = Proposal.objects.get()
+        assert CascadeStrategy.objects.count() == 1
+    assert (found.state, found.strategy) == ("proposed", None)
+    costs = {model["model"]: model["cost_micros"] for model in found.report["models"]}
+    assert (round(costs["large"]), round(costs["the assumed model"])) == (1500, 200)
+    page = page_of(lead, found)
+    for told in ("What if", "Is another model worth it?", "large costs 0.5 times as much", "97.0 %", "$0.2000"):
+        assert told in page, told
+    assert "Promote" not in page
+
+
+def test_of_each_model_it_is_told_whether_it_is_worth_its_place(shop):
+    recorded_turns(shop, 400, threshold=TOO_STRICT)
+    told = {each["model"]: each["verdict"] for each in search(shop).report["worth"]}
+    assert told == {"small": "yes: cheaper with it", "large": "a trade: better with it, and dearer"}
+
+
 def test_a_refusal_is_told_on_the_page(shop):
     lead = logged_in((shop, "owner"))
     refused = search(shop)
@@ -136,6 +181,9 @@ def page_of(client, proposal) -> str:
     [
         ({"aim": "cheaper", "dollars": "1"}, "say which quality instead"),
         ({"aim": "better", "quality": "90"}, "say what may be spent instead"),
+        ({"aim": "cheaper", "times": "2"}, "which model and how many times its price"),
+        ({"aim": "cheaper", "like": "large"}, "its quality, its cost and which model it is like"),
+        ({"aim": "promise", "repriced": "large", "times": "2"}, "not on what might be"),
         ({"aim": "better", "dollars": "much"}, "an amount like 2.50"),
         ({"aim": "cheaper", "quality": "140"}, "less than or equal to 100"),
         ({"aim": "cheaper", "seconds": "0"}, "greater than or equal to 0.1"),

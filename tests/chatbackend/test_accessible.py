@@ -12,8 +12,10 @@ from django.urls import reverse
 from playwright.async_api import Page, expect
 
 from accounts.tenancy import in_db, in_tenant
-from cascade.models import CascadeStrategy
+from cascade.models import CascadeStrategy, Chatbot
+from cascade.strategy_proposals import Wish, begin, propose
 from chatbackend.empty_lists import EMPTY
+from tests.cascade.recorded_turns import recorded_turns
 from tests.cast import Shop, open_shop
 from tests.chatbackend import test_admin, test_demo_page, test_widget
 from tests.chatbackend.desk import DESK, log_in, pages
@@ -37,6 +39,7 @@ PAGES: dict[str, Callable[[Shop], str]] = {
     "a draft of a statement": lambda shop: reverse("admin:accounts_statement_draft", args=["2026-10"]),
     "a replay": lambda shop: f"{reverse('admin:cascade_strategy_replay')}?strategy={live_strategy(shop)}",
     "another strategy": lambda shop: f"{list_url(CascadeStrategy)}add/?from={live_strategy(shop)}",
+    "what if": lambda shop: found(shop, Wish(prices={"large": 0.5})),
     "change the password": lambda shop: reverse("admin:password_change"),
 }
 
@@ -44,6 +47,16 @@ PAGES: dict[str, Callable[[Shop], str]] = {
 def live_strategy(shop: Shop) -> str:
     with in_tenant(shop.tenant_id):
         return str(CascadeStrategy.objects.get().id)
+
+
+def found(shop: Shop, wish: Wish) -> str:
+    """The page of a search that found something."""
+    recorded_turns(shop, 120, version="")
+    with in_tenant(shop.tenant_id):
+        chatbot = Chatbot.objects.select_related("live_strategy__chatbot").get()
+    done = propose(shop.tenant_id, begin(chatbot, wish, "bob").id)
+    assert done.report["lengths"]
+    return reverse("admin:cascade_proposal_change", args=[done.id])
 
 
 def addresses(shop: Shop) -> list[str]:
