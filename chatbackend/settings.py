@@ -226,6 +226,7 @@ UNFOLD = {
     "SITE_SYMBOL": "forum",
     "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": lambda request: "/static/favicon.svg"}],
     "STYLES": [lambda request: "/static/admin.css"],
+    "SCRIPTS": [lambda request: "/static/admin.js"],
     "SHOW_HISTORY": False,
     "SHOW_VIEW_ON_SITE": False,
     "COLORS": {

@@ -99,6 +99,31 @@ async def test_no_page_of_the_admin_keeps_anybody_out(chromium, shop):
     assert found == {}, "\n".join(f"{k}: {v}" for k, v in found.items())
 
 
+async def press(page: Page, name: str) -> None:
+    """By keyboard alone, however many stops it takes."""
+    button = page.get_by_role("button", name=name)
+    for _ in range(80):
+        await page.keyboard.press("Tab")
+        if await button.evaluate_all("buttons => buttons.includes(document.activeElement)"):
+            await page.keyboard.press("Enter")
+            return
+    raise AssertionError(f"{name} is not reached")
+
+
+async def test_menu_and_account_are_opened_by_keyboard(chromium):
+    shop = await in_db(open_shop)("alice", "http://127.0.0.1:9/v1")
+    async with pages() as base:
+        desk = await (await log_in(chromium, shop, base)).new_page()
+        await desk.goto(base + reverse("admin:index"))
+        await press(desk, "Account")
+        await expect(desk.get_by_text("Log out")).to_be_visible()
+        await desk.set_viewport_size(PHONE)
+        await desk.goto(base + reverse("admin:index"))
+        await expect(desk.get_by_role("link", name="Conversations")).to_be_hidden()
+        await press(desk, "Menu")
+        await expect(desk.get_by_role("link", name="Conversations")).to_be_visible()
+
+
 async def test_nor_do_empty_ones_which_say_what_to_do_next(chromium):
     shop = await in_db(open_shop)("alice", "http://127.0.0.1:9/v1")
     assert set(EMPTY) == {model._meta.model_name for model in site._registry}
