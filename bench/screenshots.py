@@ -31,6 +31,7 @@ HOME = f"http://localhost:{PORT}"
 TURNS, WEEKS = 420, 8
 COSTS = {"qwen2.5-coder-0.5b-instruct": 40, "qwen2.5-coder-1.5b-instruct": 130}  # micro-dollars a call
 DESK, PHONE = (1280, 800), (390, 844)
+PLAIN, SHADED = Image.Quantize.MAXCOVERAGE, Image.Quantize.MEDIANCUT  # rare colours are kept, or shadows smooth
 PATIENCE = 180_000  # milliseconds; an old machine needs most of a minute for an answer
 
 # Each picture: the page, how large, and whether all of it is shown however long it is.
@@ -42,8 +43,7 @@ PAGES = {
     "memory": ("/admin/cascade/rememberedanswer/", DESK, False),
 }
 ASKED = [
-    ("Ingrid", "What is your return policy?"),
-    ("Tunde", "What is your return policy?"),
+    ("Tunde", "How long is my warranty?"),
     ("Diego", "Can I still return my lamp?"),
     ("Amira", "Where is my order?"),
     ("Mei", "How long is my warranty?"),
@@ -161,13 +161,12 @@ def search(page: Page) -> None:
     expect(page.get_by_role("heading", name="Quality against cost")).to_be_visible(timeout=PATIENCE)
 
 
-def keep(page: Page, into: Path, name: str, *, whole: bool = False) -> None:
+def keep(page: Page, into: Path, name: str, *, whole: bool = False, palette: Image.Quantize = PLAIN) -> None:
     """In 256 colours: a third of the size, and the eye sees no difference."""
     page.wait_for_timeout(500)  # for what moves in
     picture = Image.open(BytesIO(page.screenshot(full_page=whole))).convert("RGB")
-    picture.quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(
-        into / f"{name}.png", optimize=True
-    )
+    few = picture.quantize(256, palette, dither=Image.Dither.NONE)
+    few.save(into / f"{name}.png", optimize=True)
     print(f"{name}.png  {(into / f'{name}.png').stat().st_size // 1000} kB", flush=True)
 
 
@@ -176,7 +175,7 @@ def take(context: BrowserContext, into: Path) -> None:
     shop.goto(HOME)
     for who, question in ASKED:
         ask(shop, who, question)
-    keep(shop, into, "demo")
+    keep(shop, into, "demo", palette=SHADED)
     desk = log_in(context)
     search(desk)
     keep(desk, into, "proposal", whole=True)

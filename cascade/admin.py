@@ -23,6 +23,7 @@ from cascade import (
     knowledge_pages,
     memory_pages,
     proposal_pages,
+    scorer_pages,
     strategy_pages,
     trial_pages,
 )
@@ -34,9 +35,6 @@ from cascade.models import (
     Message,
     ModelCall,
     Price,
-    ScorerCalibration,
-    ScorerVersion,
-    ShadowScore,
     Turn,
 )
 from cascade.strategy_form import ChatbotForm
@@ -48,6 +46,7 @@ __all__ = [
     "knowledge_pages",
     "memory_pages",
     "proposal_pages",
+    "scorer_pages",
     "strategy_pages",
     "trial_pages",
 ]
@@ -216,61 +215,3 @@ class EventPage(TenantAdmin):
     search_fields = ("=conversation__id",)
     list_select_related = ("conversation",)
     ordering = ("-created_at",)
-
-
-# --- who judges the answers -------------------------------------------------------------------
-
-
-@admin.register(ScorerVersion)
-class ScorerVersionPage(TenantAdmin):
-    """Weights of the tenant's own; without a live one the shipped weights judge."""
-
-    seen_by = BOOKS
-    list_display = ("weights_version", "state", "created_at", "promoted_at", "promoted_by", "refusal")
-    list_filter = ("state",)
-    ordering = ("-created_at",)
-    exclude = ("folder",)
-
-    @display(description="why it was not promoted")
-    def refusal(self, version: ScorerVersion) -> str:
-        return str(version.comparison.get("refusal") or "–")
-
-
-@admin.register(ShadowScore)
-class ShadowScorePage(TenantAdmin):
-    """What a version that is not live says of answers, beside the score that was acted on."""
-
-    seen_by = BOOKS
-    list_display = ("created_at", "version", "model", "judged", "live_score", "threshold", "outcome")
-    list_filter = ("version",)
-    list_select_related = ("version", "call")
-    ordering = ("-created_at",)
-
-    @display(description="model")
-    def model(self, shadow: ShadowScore) -> str:
-        return shadow.call.model
-
-    @display(description="score", ordering="score")
-    def judged(self, shadow: ShadowScore) -> str:
-        return decimals(shadow.score)
-
-    @display(description="live score")
-    def live_score(self, shadow: ShadowScore) -> str:
-        return decimals(shadow.call.score)
-
-    @display(description="threshold")
-    def threshold(self, shadow: ShadowScore) -> str:
-        return decimals(shadow.call.threshold)
-
-    @display(description="outcome")
-    def outcome(self, shadow: ShadowScore) -> str:
-        return shadow.call.outcome
-
-
-@admin.register(ScorerCalibration)
-class ScorerCalibrationPage(TenantAdmin):
-    """How the tenant's labels have scores read."""
-
-    seen_by = BOOKS
-    list_display = ("weights_version", "scale", "shift", "labels", "expected_bad", "expected_worth", "fitted_at")
-    ordering = ("-fitted_at",)

@@ -40,6 +40,7 @@ PAGES: dict[str, Callable[[Shop], str]] = {
     "a replay": lambda shop: f"{reverse('admin:cascade_strategy_replay')}?strategy={live_strategy(shop)}",
     "another strategy": lambda shop: f"{list_url(CascadeStrategy)}add/?from={live_strategy(shop)}",
     "what if": lambda shop: found(shop, Wish(prices={"large": 0.5})),
+    "the shipped scorer": lambda shop: reverse("admin:cascade_scorer_shipped"),
     "change the password": lambda shop: reverse("admin:password_change"),
 }
 
