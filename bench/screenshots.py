@@ -177,8 +177,9 @@ def take(context: BrowserContext, into: Path) -> None:
         ask(shop, who, question)
     keep(shop, into, "demo", palette=SHADED)
     desk = log_in(context)
+    desk.set_viewport_size({"width": DESK[0], "height": 930})  # down to the frontier
     search(desk)
-    keep(desk, into, "proposal", whole=True)
+    keep(desk, into, "proposal")
     desk.goto(f"{HOME}/admin/cascade/conversation/")
     desk.get_by_role("link", name="Diego").first.click()
     keep(desk, into, "conversation", whole=True)

@@ -38,7 +38,6 @@ EMPTY = {
     "budget": Empty(
         "There is no budget: only the credit limits what is spent.",
         "Add one for a day, a month or in all: for everything, a chatbot, a segment or each customer.",
-        *("What it costs now", "ledgerentry"),
     ),
     "statement": Empty(
         "No month is closed yet.", "Above stand the open months: close one when it is over and its figures are right."
@@ -58,7 +57,10 @@ EMPTY = {
     "chatbot": Empty(
         "There is no chatbot yet.", "Add one; it needs a widget, by which your site is known.", *("Widgets", "widget")
     ),
-    "widget": Empty("There is no widget yet.", "The operator makes one, or a program through the API."),
+    "widget": Empty(
+        "There is no widget yet.",
+        "The operator makes one: manage.py create_widget; or a program, with its chatbot: POST /api/v1/chatbots.",
+    ),
     "article": Empty(
         "There is no article yet.",
         "Write one, or read them from files. Models answer from articles, and name them under the reply.",

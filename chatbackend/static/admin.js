@@ -12,3 +12,10 @@ document.addEventListener("DOMContentLoaded", () => {
     });
   }
 });
+
+// A page that asks again by itself, and is sent to the login page meanwhile, goes there as a whole.
+document.addEventListener("htmx:beforeSwap", (event) => {
+  if (!event.detail.xhr.responseURL.includes("/login/")) return;
+  event.detail.shouldSwap = false;
+  location.reload();
+});

@@ -12,7 +12,7 @@ from django.urls import reverse
 from playwright.async_api import Page, expect
 
 from accounts.tenancy import in_db, in_tenant
-from cascade.models import CascadeStrategy, Chatbot
+from cascade.models import CascadeStrategy, Chatbot, Conversation
 from cascade.strategy_proposals import Wish, begin, propose
 from chatbackend.empty_lists import EMPTY
 from tests.cascade.recorded_turns import recorded_turns
@@ -111,13 +111,18 @@ async def press(page: Page, name: str) -> None:
     raise AssertionError(f"{name} is not reached")
 
 
-async def test_menu_and_account_are_opened_by_keyboard(chromium):
+async def test_menu_account_and_filters_are_opened_by_keyboard(chromium):
     shop = await in_db(open_shop)("alice", "http://127.0.0.1:9/v1")
     async with pages() as base:
         desk = await (await log_in(chromium, shop, base)).new_page()
         await desk.goto(base + reverse("admin:index"))
         await press(desk, "Account")
         await expect(desk.get_by_text("Log out")).to_be_visible()
+        await desk.goto(base + list_url(Conversation))
+        await press(desk, "Filters")
+        await expect(desk.get_by_role("link", name="waiting for a person")).to_be_visible()
+        assert await desk.evaluate("document.querySelector('#changelist-filter').contains(document.activeElement)")
+        assert await faults(desk) == []
         await desk.set_viewport_size(PHONE)
         await desk.goto(base + reverse("admin:index"))
         await expect(desk.get_by_role("link", name="Conversations")).to_be_hidden()

@@ -281,6 +281,9 @@ async def test_who_waits_appears_in_the_open_inbox_and_is_answered_at_once(chrom
         await ask(tab, "And when?")
         await expect(desk.get_by_role("log")).to_contain_text("And when?", timeout=PATIENCE * 1000)
         await expect(desk.get_by_label("Reply to the customer")).to_have_value("half a")  # nothing typed is lost
+        await desk.context.clear_cookies()
+        await ask(tab, "Anybody?")
+        await expect(desk.get_by_label("Username")).to_be_visible(timeout=PATIENCE * 1000)  # not half a page
 
 
 def test_an_open_page_is_left_alone_while_nothing_happens(shop):
