@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from typing import Any
 
 from drf_spectacular.utils import extend_schema
@@ -11,6 +11,7 @@ from rest_framework.decorators import action
 from rest_framework.response import Response
 
 from accounts import auth, customers, members, models, serializers, statements, webhooks
+from accounts.months import first_of
 from accounts.rest.fields import Flag, Id, Moment
 from accounts.rest.lists import Filter, text
 from accounts.rest.problems import Problem
@@ -246,14 +247,14 @@ class Statements(Listed, Resource):
     @extend_schema(responses=serializers.Month)
     def retrieve(self, request: Any, month: str) -> Response:
         """One month, such as `2026-11`: as it was closed, else its draft."""
-        return Response(told_month(statements.month(self.caller.tenant_id, first_of(month))))
+        return Response(told_month(statements.month(self.caller.tenant_id, named(month))))
 
 
-def first_of(month: str) -> date:
+def named(month: str) -> date:
     try:
-        return datetime.strptime(month, "%Y-%m").replace(tzinfo=UTC).date()
-    except ValueError:
-        raise Problem("not_found", "a month is written 2026-11") from None
+        return first_of(month)
+    except ValueError as problem:
+        raise Problem("not_found", str(problem)) from None
 
 
 def told_month(month: statements.Month) -> dict[str, Any]:

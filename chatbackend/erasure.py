@@ -33,9 +33,10 @@ def erase(tenant_id: UUID, customer_id: UUID, patience: float = PATIENCE_SECONDS
     until = time.monotonic() + patience
     while True:
         with in_tenant(tenant_id):
-            remembered.erase(tenant_id, customer_id)
-            answering = conversations.erase(customer_id)
+            answering = conversations.answering(customer_id)
             if not answering:
+                remembered.erase(tenant_id, customer_id)  # first: its rows are found by the conversations
+                conversations.erase(customer_id)
                 known = personal_data.erase(customer_id)
                 break
         if time.monotonic() >= until:

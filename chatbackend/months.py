@@ -7,6 +7,7 @@ from datetime import date, timedelta
 from django.http import Http404
 
 from accounts.models import LedgerEntry, Tenant
+from accounts.months import first_of
 
 NAMED = "%Y-%m"
 
@@ -14,9 +15,9 @@ NAMED = "%Y-%m"
 def month_of(told: str) -> date:
     """`2026-10`. Raises Http404."""
     try:
-        return date.fromisoformat(f"{told}-01")
-    except ValueError:
-        raise Http404(f"{told} is not a month") from None
+        return first_of(told)
+    except ValueError as problem:
+        raise Http404(str(problem)) from None
 
 
 def this_month(tenant: Tenant) -> date:

@@ -6,7 +6,7 @@ charge in one transaction. Frames are stored here before any socket sends them.
 """
 
 from cascade.conversations.calls import CallRecord, charge, charges_of, columns, estimate, set_usage, settle
-from cascade.conversations.customers import begin, erase, history, open_conversation, set_feedback, view
+from cascade.conversations.customers import answering, begin, erase, history, open_conversation, set_feedback, view
 from cascade.conversations.frames import (
     CHANNEL,
     append,
@@ -47,6 +47,7 @@ __all__ = [
     "Reply",
     "TurnOver",
     "TurnResult",
+    "answering",
     "append",
     "begin",
     "charge",

@@ -95,17 +95,18 @@ def set_feedback(caller: Caller, message_id: UUID, rating: int, comment: str = "
             remembered.voted_down(message)
 
 
-def erase(customer_id: UUID) -> list[UUID]:
-    """Forget all that was said with a customer; in the tenant's transaction, which keeps them from beginning anew.
+def answering(customer_id: UUID) -> list[UUID]:
+    """The customer's conversations in which models are being asked, for a reply or exploring.
 
-    Conversations in which models are being asked, for a reply or exploring: then nothing was erased, for what that
-    costs is not on the books yet.
+    In the tenant's transaction, which keeps them from beginning anew.
     """
     list(Customer.objects.select_for_update().filter(id=customer_id))
     theirs = Conversation.objects.filter(customer_id=customer_id)
     list(theirs.select_for_update().order_by("id").values_list("id"))
     asking = Q(turns__state=Turn.State.OPEN) | Q(turns__exploration__state=Exploration.State.ASKING)
-    answering = list(theirs.filter(asking).values_list("id", flat=True).distinct())
-    if not answering:
-        theirs.delete()
-    return answering
+    return list(theirs.filter(asking).values_list("id", flat=True).distinct())
+
+
+def erase(customer_id: UUID) -> None:
+    """Forget all that was said with a customer, of whom nothing is `answering`: what that costs would be lost."""
+    Conversation.objects.filter(customer_id=customer_id).delete()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from datetime import timedelta
 from io import StringIO
 
 import pytest
@@ -11,13 +12,14 @@ from django.apps import apps
 from django.core.management import CommandError, call_command
 from django.db import connection
 from django.db.models import Count, Sum
+from django.utils import timezone
 from uuid_utils.compat import uuid7
 
 from accounts import ledger
 from accounts.models import Budget, Customer, LedgerEntry
 from accounts.tenancy import in_db, in_tenant
 from cascade import conversations
-from cascade.models import Conversation, Message, ModelCall
+from cascade.models import Conversation, Message, ModelCall, RememberedAnswer
 from chatbackend import personal_data
 from chatbackend.erasure import StillAnswering, erase
 from chatbackend.live import live
@@ -55,6 +57,28 @@ async def talked(alice, models, external_id: str, word: str):  # noqa: F811
     reply = next(frame for frame in frames if frame.event == "message.created" and frame.data["role"] == "assistant")
     await in_db(conversations.set_feedback)(caller, reply.data["id"], 1, f"I like {word}")
     return caller
+
+
+def remember(shop) -> None:
+    """The one answer so far, for everybody."""
+    with in_tenant(shop.tenant_id):
+        call = ModelCall.objects.select_related("turn").get()
+        RememberedAnswer.objects.create(
+            tenant_id=shop.tenant_id,
+            chatbot_id=shop.chatbot_id,
+            question="Where?",
+            embedding=[1.0] + [0.0] * 383,
+            answer=call.text,
+            answer_embedding=[1.0] + [0.0] * 383,
+            turn=call.turn,
+            model=call.model,
+            score=0.9,
+            strategy_id=call.turn.strategy_id,
+            general=1.0,
+            cost_micros=1,
+            dearest_micros=2,
+            expires_at=timezone.now() + timedelta(days=1),
+        )
 
 
 async def test_nothing_in_any_table_says_a_word_of_an_erased_customer_and_the_books_balance(models, alice):  # noqa: F811
@@ -115,8 +139,9 @@ async def test_a_reply_on_its_way_is_stopped_charged_and_forgotten(models, alice
     assert await books_balance(alice)
 
 
-async def test_a_turn_that_does_not_end_keeps_its_customer_whole(alice):  # noqa: F811
-    caller = await in_db(alice.caller)()
+async def test_a_turn_that_does_not_end_keeps_its_customer_whole(models, alice):  # noqa: F811
+    caller = await talked(alice, models, "c1", CANARY)
+    await in_db(remember)(alice)
     await live.start()
     try:
         await in_db(conversations.open_turn)(caller, None, str(uuid7()), "Where is it?", live.process_key)
@@ -124,9 +149,10 @@ async def test_a_turn_that_does_not_end_keeps_its_customer_whole(alice):  # noqa
             await in_db(erase)(alice.tenant_id, caller.customer_id, 0.2)
     finally:
         await live.stop()
-    assert len(await on_record(alice, Message)) == 1
+    assert len(await on_record(alice, Message)) == 3
+    assert len(await on_record(alice, RememberedAnswer)) == 1
     assert await in_db(erase)(alice.tenant_id, caller.customer_id)  # the process is gone
-    assert await on_record(alice, Conversation) == []
+    assert await on_record(alice, Conversation) == await on_record(alice, RememberedAnswer) == []
 
 
 async def test_a_customer_is_told_all_that_is_known_and_nothing_of_others(models, alice):  # noqa: F811

@@ -7,6 +7,7 @@ from decimal import Decimal
 from uuid import UUID, uuid4
 
 import pytest
+from django.core.management import CommandError, call_command
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
@@ -80,6 +81,15 @@ def test_its_figures_are_the_ledgers(shop):
     page_of_it = page(logged_in((shop, "analyst")))
     for amount in ("$0.003450", "$0.002300", "$0.003700", "$0.006000", "$0.001150"):
         assert amount in page_of_it
+
+
+@pytest.mark.parametrize("month", ["9999-12", "0001-01", "2026-13", "2026-1", "soon"])
+def test_what_is_no_month_is_named(shop, month):
+    client = logged_in((shop, "analyst"))
+    answers = [client.get(reverse("admin:money"), {name: month}) for name in ("first", "last")]
+    assert {answer.status_code for answer in answers} == {404}
+    with pytest.raises(CommandError, match="it is written 2026-10"):
+        call_command("statement", "alice", month)
 
 
 def test_a_conversation_is_resolved_by_its_last_reply(shop):

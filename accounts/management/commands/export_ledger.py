@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from django.core.management import BaseCommand, CommandError, CommandParser
 
 from accounts.export_formats import FORMATS
 from accounts.exports import Selection, export
+from accounts.months import first_of
 from accounts.tenants import UnknownTenant, find_tenant
 
 
@@ -29,7 +29,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, slug: str, file: Path, first: str, where: list[str], **options: Any) -> None:
         try:
             equal = dict(condition.split("=", 1) for condition in where)
-            selection = Selection(_month(first), _month(options["last"] or first), equal)
+            selection = Selection(first_of(first), first_of(options["last"] or first), equal)
             unfinished = file.with_name(f"{file.name}.unfinished")
             form = options.get("format") or file.suffix.removeprefix(".")
             with unfinished.open("wb") as out:
@@ -39,7 +39,3 @@ class Command(BaseCommand):
         unfinished.rename(file)
         file.with_name(f"{file.name}.manifest.json").write_text(json.dumps(asdict(manifest), indent=2) + "\n")
         self.stdout.write(f"{manifest.rows} entries, sha256 {manifest.sha256}")
-
-
-def _month(told: str) -> date:
-    return date.fromisoformat(f"{told}-01")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import date
 from pathlib import Path
 from typing import Any
 
 from django.core.management import BaseCommand, CommandError, CommandParser
 
 from accounts import statements
+from accounts.months import first_of
 from accounts.statements import CannotClose, Month
 from accounts.tenants import UnknownTenant, find_tenant
 from chatbackend import statement_page
@@ -25,7 +25,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, slug: str, month: str, close: bool, html: Path | None, **options: Any) -> None:
         try:
-            tenant, period = find_tenant(slug), date.fromisoformat(f"{month}-01")
+            tenant, period = find_tenant(slug), first_of(month)
             figures = statement_page.close(tenant.id, period) if close else statements.month(tenant.id, period)
         except (UnknownTenant, CannotClose, ValueError) as error:
             raise CommandError(str(error)) from None
