@@ -18,7 +18,9 @@ from typing import Any
 import numpy as np
 
 from cascade.learning import intervals, peers
-from cascade.learning.answer_scorer import AnswerScorer, Reader
+from cascade.learning.answer_scorer import AnswerScorer, Known, Reader
+from cascade.learning.choosing import ENOUGH_LOW, ENOUGH_MEAN, candidates
+from cascade.learning.improvement import aiq
 from cascade.learning.intervals import Estimate
 from cascade.learning.joint_cascade import JointCascade
 from cascade.learning.peers import Fitted, Lesson, Played
@@ -26,8 +28,7 @@ from cascade.learning.records import Records
 from cascade.learning.search import Goal, best_choice
 from cascade.learning.table import LEAST_QUESTIONS, Numbers, undominated
 
-AIM = -0.002  # quality beyond the best single model's that the product's method has where it set no thresholds
-ENOUGH_MEAN, ENOUGH_LOW = -0.005, -0.02  # of the difference in quality: then a saving counts
+MARGINS = (-0.004, 0.0, 0.004, 0.008, 0.012)  # quality asked of a plain chain beyond the best single model's
 METHODS = (
     "best_single", "cheapest_adequate", "cascade", "cascade_routing", "agreement", "frugalgpt", "router", "oracle",
     "product",
@@ -68,9 +69,11 @@ class Evaluation:
     questions: int
     methods: tuple[Measured, ...]
     by_task: dict[str, tuple[Measured, ...]]  # the same plays, on the questions of one task; of tasks large enough
+    aiq: dict[str, float]  # of all trade-offs of `models` (the single ones), `router` and `product`; of quality, 0..1
 
     def as_json(self) -> dict[str, Any]:
-        return {"questions": self.questions, "methods": [each.as_json() for each in self.methods]}
+        methods = [each.as_json() for each in self.methods]
+        return {"questions": self.questions, "methods": methods, "aiq": self.aiq}
 
     def of(self, method: str) -> Measured:
         return next(each for each in self.methods if each.method == method)
@@ -78,7 +81,8 @@ class Evaluation:
     def table(self) -> str:
         parts = [_table(f"{self.questions} questions", self.methods)]
         parts += [_table(task, measured) for task, measured in self.by_task.items()]
-        return "\n\n".join(parts)
+        areas = ", ".join(f"{name} {value:.4f}" for name, value in self.aiq.items())
+        return "\n\n".join([*parts, f"AIQ (mean quality from the cheapest model's cost to the best's): {areas}"])
 
 
 def evaluate(train: Records, data: Records, encode: Encode | None = None) -> Evaluation:
@@ -109,13 +113,19 @@ class Study:
         self.fitted["product"] = self._product()
 
     def _product(self) -> Fitted:
-        """The cheaper of a router and the best plan of a joint cascade, where either keeps the quality."""
-        self.joint = JointCascade(self.scorer, self.lesson)
-        router = peers.router(self.lesson, AIM)
-        found = self.joint.best(AIM)
-        if found is None or found[2].mean() >= self.lesson.means(router.play(self.lesson.known))[1]:
-            return router
-        return self.joint.fitted(found[0])
+        """Of everything that can be had, what promises the largest saving that counts."""
+        lesson = self.lesson
+        self.joint = JointCascade(self.scorer, lesson)
+        everything = [*self.joint.fitted(), *peers.routers(lesson), *peers.agreements(lesson), *_cascades(lesson)]
+        singles = [peers.single(lesson, model) for model in range(len(lesson.models))]
+        self.candidates = candidates(lesson, [*singles, *everything])
+        return max(self.candidates, key=lambda each: each.promises).fitted
+
+    def families(self) -> dict[str, list[Fitted]]:
+        """The same method with every limit, for the trade-offs that it allows."""
+        every = [candidate.fitted for candidate in self.candidates]
+        like = {name: [each for each in every if each.told == self.fitted[name].told] for name in ("router", "product")}
+        return {"models": [peers.single(self.lesson, model) for model in range(len(self.lesson.models))], **like}
 
 
 def measure(study: Study, data: Records, read: Any) -> Evaluation:
@@ -133,7 +143,19 @@ def measure(study: Study, data: Records, read: Any) -> Evaluation:
             for task, those in tasks.items()
             if len(tasks) > 1 and len(those) >= LEAST_QUESTIONS
         },
+        aiq={name: _aiq(study, family, known, data) for name, family in study.families().items()},
     )
+
+
+def _aiq(study: Study, family: Sequence[Fitted], known: Known, data: Records) -> float:
+    """From the cheapest model's cost to the best single one's; the cheapest can always be had."""
+    models = data.cost_micros.mean(axis=0)
+    cheapest = int(models.argmin())
+    points = [(float(models[cheapest]), float(data.quality[:, cheapest].mean()))]
+    for each in family:
+        quality, cost = each.play(known).of(data.quality, data.cost_micros)
+        points.append((float(cost.mean()), float(quality.mean())))
+    return aiq(points, points[0][0], float(models[study.lesson.best]))
 
 
 def _measured(plays: dict[str, Played], told: dict[str, str], data: Records, those: Any) -> tuple[Measured, ...]:
@@ -165,13 +187,18 @@ def _cheapest_adequate(lesson: Lesson) -> int:
 
 
 def _cascade(lesson: Lesson) -> Fitted:
+    return next(iter(_cascades(lesson, (0.0,))), peers.single(lesson, lesson.best))
+
+
+def _cascades(lesson: Lesson, margins: Sequence[float] = MARGINS) -> list[Fitted]:
     """The optimiser's own, on each answer's own score."""
-    table = peers.table(lesson)
-    found = best_choice(table, undominated(table), Goal(quality=lesson.wanted), most_tiers=3)
-    if found is None:
-        return peers.single(lesson, lesson.best)
-    places = [lesson.models.index(name) for name in found.chain]
-    return peers.chain(places, found.thresholds, lesson.models)
+    table, found = peers.table(lesson), []
+    for margin in margins:
+        goal = Goal(quality=min(1.0, lesson.wanted + margin))
+        if choice := best_choice(table, undominated(table), goal, most_tiers=3):
+            places = [lesson.models.index(name) for name in choice.chain]
+            found.append(peers.chain(places, choice.thresholds, lesson.models))
+    return found
 
 
 def _table(title: str, measured: Sequence[Measured]) -> str:

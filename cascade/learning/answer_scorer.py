@@ -5,8 +5,9 @@ Four things are learnt from recorded answers, each without the questions it is a
     prior   how likely each model is to be right, from the question's vector alone (kernel ridge regression)
     alone   how likely an answer is to be right, from what can be counted in question and answer (boosted trees)
     joint   how likely an answer is to be right once others are known: who says the same, who says otherwise, and how
-            likely each of them was on its own (boosted trees over any set of models that were asked)
-    gain    how much better the answer would be that one chose after asking one more, dearest model (boosted trees)
+            likely each of them was on its own (boosted trees over any set of models that were asked,
+            and a line for each set: the mean of both)
+    gain    how much better the answer would be that one chose after asking one more, dearest model (likewise)
 
 Boosting after Friedman (2001), by LightGBM. A new question gets the mean of the five.
 """
@@ -22,6 +23,7 @@ import numpy.typing as npt
 
 from cascade.learning.encoding import Analysis
 from cascade.learning.finals import Alikeness, final
+from cascade.learning.lines import Line
 from cascade.learning.records import Records
 from cascade.learning.signs import asked, signs
 from cascade.learning.table import Numbers
@@ -38,8 +40,8 @@ SETTINGS = {
 ALONE = {**SETTINGS, "num_leaves": 31, "min_data_in_leaf": 30, "lambda_l2": 5.0, "feature_fraction": 0.4}
 JOINT = {**SETTINGS, "num_leaves": 15, "min_data_in_leaf": 60, "lambda_l2": 20.0, "feature_fraction": 0.3}
 GAIN = {**JOINT, "objective": "regression", "min_data_in_leaf": 80}
-ROUNDS = {"alone": 150, "joint": 200, "gain": 200}
-JOINT_ROWS = 40_000
+ROUNDS = {"alone": 150, "joint": 150, "gain": 120}
+JOINT_ROWS = 15_000
 Set = tuple[int, ...]  # places of models that were asked, cheapest first
 
 
@@ -116,6 +118,7 @@ class AnswerScorer:
 
     def learn_joint(self, sets: Sequence[Set]) -> None:
         """From answers of these sets of models, each on some of the questions."""
+        self.joint_lines: dict[Set, Line] = {}
         chance, each = np.random.default_rng(SEED), max(60, JOINT_ROWS // sum(map(len, sets)))
         rows, right, fold = [], [], []
         for members in sets:
@@ -128,28 +131,41 @@ class AnswerScorer:
 
     def joint(self, members: Set, known: Known | None = None) -> Numbers:
         """(questions, members): the probability that each answer is right, given all of them."""
-        return np.column_stack([
-            self._predicted(self.joint_trees, (known or self.known).joint_rows(members, member, None), known)
-            for member in members
-        ])  # fmt: skip
+        of = known or self.known
+        trees = [self._predicted(self.joint_trees, of.joint_rows(members, m, None), known) for m in members]
+        rows = np.vstack([of.joint_few(members, member) for member in members])
+        if members not in self.joint_lines:
+            right, fold = self.quality[:, list(members)].T.ravel(), np.tile(self.fold, len(members))
+            self.joint_lines[members] = Line(rows, right, fold, logistic=True)
+        line = self.joint_lines[members]
+        told = line.own if known is None else line.of(rows)
+        return np.asarray((np.column_stack(trees) + told.reshape(len(members), -1).T) / 2)
 
-    def learn_gain(self, beginnings: Sequence[Set], last: int, joint: dict[Set, Numbers]) -> list[Any]:
-        """How much is won by asking `last` after each of these beginnings; `joint` holds both's probabilities."""
+    def learn_gain(self, beginnings: Sequence[Set], last: int, joint: dict[Set, Numbers]) -> Gain:
+        """What is won by asking `last` after each of these beginnings; `joint` holds both's probabilities."""
         chance, each = np.random.default_rng(SEED), max(60, JOINT_ROWS // len(beginnings))
-        rows, won, fold = [], [], []
+        rows, won, fold, lines = [], [], [], {}
         everyone = np.arange(len(self.fold))
         for members in beginnings:
             some = chance.choice(len(self.fold), min(each, len(self.fold)), replace=False)
             after, before = (chosen(asked, joint[asked]) for asked in ((*members, last), members))
+            more = self.quality[everyone, after] - self.quality[everyone, before]
             rows.append(self.known.gain_rows(members, last, joint[members], some))
-            won.append((self.quality[everyone, after] - self.quality[everyone, before])[some])
+            won.append(more[some])
             fold.append(self.fold[some])
-        return self._folds(GAIN, rows, won, fold, ROUNDS["gain"])
+            lines[members] = Line(self.known.gain_few(members, last, joint[members]), more, self.fold)
+        return Gain(last, self._folds(GAIN, rows, won, fold, ROUNDS["gain"]), lines)
 
-    def gain(self, trees: list[Any], members: Set, last: int, joint: Numbers, known: Known | None = None) -> Numbers:
-        """(questions,): expected quality won by asking `last` too, -1..1."""
-        rows = (known or self.known).gain_rows(members, last, joint, None)
-        return self._predicted(trees, rows, known)
+    def gain(self, learnt: Gain, members: Set, joint: Numbers, known: Known | None = None) -> Numbers:
+        """(questions,): expected quality won by asking the last model too, -1..1."""
+        of, line = known or self.known, learnt.lines[members]
+        trees = self._predicted(learnt.trees, of.gain_rows(members, learnt.last, joint, None), known)
+        told = line.own if known is None else line.of(of.gain_few(members, learnt.last, joint))
+        return np.asarray((trees + told) / 2)
+
+    def learn_price(self, first: int, last: int, cost_micros: Numbers) -> Line:
+        """What `last` will cost, from the question and the first answer. (questions,) logarithm of micro-dollars."""
+        return Line(self.known.length_rows(first), np.log1p(cost_micros[:, last]), self.fold)
 
     def _folds(
         self, settings: dict[str, Any], rows: list[Numbers], y: list[Numbers], fold: list[Any], rounds: int
@@ -164,6 +180,15 @@ class AnswerScorer:
         for fold, each in enumerate(trees):
             found[self.fold == fold] = each.predict(rows[self.fold == fold])
         return found
+
+
+@dataclass(frozen=True, eq=False)
+class Gain:
+    """What was learnt of asking `last`: trees for all beginnings, a line for each."""
+
+    last: int
+    trees: list[Any]
+    lines: dict[Set, Line]
 
 
 @dataclass(frozen=True, eq=False)
@@ -197,6 +222,32 @@ class Known:
         rest = [self.prior[at], self.read.signs[at, member], self.read.about[at]]
         return np.column_stack([*fixed, *of_set, said, each, *rest])
 
+    def joint_few(self, members: Set, member: int) -> Numbers:
+        """The few numbers that tell most of what `joint_rows` does, for a line."""
+        asked, alike, likely = list(members), self.read.alike, self.score
+        same, logit = alike[:, member][:, asked], self.alone[:, asked]
+        others = [(alike[:, o][:, asked] * likely[:, asked]).sum(axis=1) * (alike[:, member, o] < 1) for o in asked]
+        support, rival = (same * likely[:, asked]).sum(axis=1), np.max(others, axis=0)
+        own = np.column_stack([self.alone[:, member], support, rival, support - rival])
+        each = np.column_stack([np.full(len(same), float(member == other)) for other in asked])
+        of_set = [(same * logit).sum(axis=1), same.sum(axis=1), (same == 1).all(axis=1), _logit(self.prior[:, member])]
+        by_member = [own * each[:, [place]] for place in range(len(asked))]
+        return np.column_stack([own, *of_set, same, logit, same * logit, each, *by_member])
+
+    def gain_few(self, members: Set, last: int, joint: Numbers) -> Numbers:
+        asked, best, everyone = list(members), chosen(members, joint), np.arange(len(joint))
+        top, prior = joint.max(axis=1), self.prior[:, last]
+        second = np.sort(joint, axis=1)[:, -2] if len(asked) > 1 else np.zeros(len(joint))
+        of_set = [top, _logit(top), top**2, prior, prior - self.prior[everyone, best], (1 - top) * prior]
+        shown = best[:, None] == asked
+        pairs = [self.read.alike[:, a, b] for place, a in enumerate(asked) for b in asked[:place]]
+        return np.column_stack([*of_set, joint.mean(axis=1), second, shown, self.alone[:, asked], *pairs])
+
+    def length_rows(self, first: int) -> Numbers:
+        """How long question and first answer are, and what the question is about."""
+        lengths = np.log1p(np.maximum(self.read.signs[:, first, :4], 0))
+        return np.column_stack([lengths, np.log1p(np.abs(self.read.about)), self.read.about, self.prior])
+
     def gain_rows(self, members: Set, last: int, joint: Numbers, some: npt.NDArray[np.int_] | None) -> Numbers:
         at = np.arange(len(self.prior)) if some is None else some
         best = chosen(members, joint)[at]
@@ -213,6 +264,11 @@ class Known:
 def chosen(members: Set, joint: Numbers) -> npt.NDArray[np.int_]:
     """(questions,): the place of the model whose answer is the likeliest to be right; the cheapest of equals."""
     return np.asarray(np.array(members)[joint.argmax(axis=1)])
+
+
+def _logit(likely: Numbers) -> Numbers:
+    kept = np.clip(likely, 0.01, 0.99)
+    return np.asarray(np.log(kept / (1 - kept)))
 
 
 def _alone_rows(read: Read, prior: Numbers) -> Numbers:

@@ -76,13 +76,11 @@ class Lesson:
         quality, cost = played.of(self.quality, self.cost_micros)
         return float(quality.mean()), float(cost.mean())
 
-    def cheapest(self, fitted: Sequence[Fitted], aim: float = 0.0) -> Fitted:
-        """Of those that come within `aim` of the best single model's quality; that model where none is cheaper."""
+    def cheapest(self, fitted: Sequence[Fitted]) -> Fitted:
+        """Of those that reach the best single model's quality; that model where none is cheaper."""
         found = [single(self, self.best), *fitted]
         means = [self.means(each.play(self.known)) for each in found]
-        return min(
-            zip(means, found, strict=True), key=lambda pair: (pair[0][0] < self.wanted + aim - SLACK, pair[0][1])
-        )[1]
+        return min(zip(means, found, strict=True), key=lambda pair: (pair[0][0] < self.wanted - SLACK, pair[0][1]))[1]
 
 
 def single(lesson: Lesson, model: int) -> Fitted:
@@ -101,14 +99,18 @@ def oracle(quality: Numbers, cost_micros: Numbers) -> Played:
     return Played(_one_hot(shown, quality.shape[1]), shown, scored=False)
 
 
-def router(lesson: Lesson, aim: float = 0.0) -> Fitted:
+def router(lesson: Lesson) -> Fitted:
+    return lesson.cheapest(routers(lesson))
+
+
+def routers(lesson: Lesson) -> list[Fitted]:
     strong = lesson.best
     found = []
     for weak in range(len(lesson.models)):
         gain = lesson.known.prior[:, strong] - lesson.known.prior[:, weak]
         for limit in np.quantile(gain, np.linspace(0, 1, 41)) if weak != strong else ():
             found.append(_two_models(lesson, weak, strong, float(limit)))
-    return lesson.cheapest(found, aim)
+    return found
 
 
 def _two_models(lesson: Lesson, weak: int, strong: int, limit: float) -> Fitted:
@@ -120,6 +122,10 @@ def _two_models(lesson: Lesson, weak: int, strong: int, limit: float) -> Fitted:
 
 
 def agreement(lesson: Lesson) -> Fitted:
+    return lesson.cheapest(agreements(lesson))
+
+
+def agreements(lesson: Lesson) -> list[Fitted]:
     count = len(lesson.models)
     found = []
     for a, b in itertools.combinations(range(count), 2):
@@ -127,7 +133,7 @@ def agreement(lesson: Lesson) -> Fitted:
         if (alike > 0).any():
             limits = np.unique(np.quantile(alike[alike > 0], np.linspace(0, 0.95, 12)))
             found += [_agreeing(lesson, a, b, c, float(limit)) for c in range(b + 1, count) for limit in limits]
-    return lesson.cheapest(found)
+    return found
 
 
 def _agreeing(lesson: Lesson, a: int, b: int, last: int, limit: float) -> Fitted:
