@@ -25,11 +25,12 @@ from cascade.scorer.trees import Trees
 NAME = "head.safetensors"
 ARRAYS = tuple(field.name for field in fields(Trees) if field.name != "vocabulary")
 LEAST = 0.05  # weight of the network: rows that trees learnt by heart do not silence it
+DECIDED = 4.0  # logit of the trees, either way, from which on they decide alone: most answers need no network
 
 
 @dataclass(frozen=True)
 class Head:
-    """logit = wide * that of the trees + deep * that of the network"""
+    """logit = wide * that of the trees + deep * that of the network, which is 0 where the trees are DECIDED"""
 
     trees: Trees
     wide: float = 1.0
@@ -64,10 +65,12 @@ def weighed(
 def _halves(
     model: DistilBertForSequenceClassification, head: Head, readings: Sequence[Reading]
 ) -> npt.NDArray[np.float64]:
-    """(rows, 2): the logits of trees and network."""
-    read = network.logits(model, [each.pieces for each in readings])
-    looked_up = head.trees.logits([each.evidence for each in readings], [each.terms for each in readings])
-    return np.array([looked_up, read], float).T
+    """(rows, 2): the logits of trees and network. Which rows are read is the trees' alone, so no engine changes it."""
+    halves = np.zeros((len(readings), 2))
+    halves[:, 0] = head.trees.logits([each.evidence for each in readings], [each.terms for each in readings])
+    undecided = [at for at in range(len(readings)) if not abs(halves[at, 0]) >= DECIDED]
+    halves[undecided, 1] = network.logits(model, [readings[at].pieces for at in undecided])
+    return halves
 
 
 def save(head: Head, folder: Path) -> None:

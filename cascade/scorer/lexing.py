@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from typing import NamedTuple
 
 MOST_LEXEMES = 1_500  # of any one text
 KINDS = ("id", "email", "money", "date", "time", "number", "name")  # of facts, the most telling first
@@ -37,12 +37,12 @@ _PATTERN = re.compile(
     r"|(?P<stop>[.,;:?!%]|\n)",
     re.IGNORECASE,
 )
+_ENDING = re.compile(r"['’]s?$")  # of the possessive
 _NUMBERS = "zero one two three four five six seven eight nine ten eleven twelve"
 _NUMBER_WORDS = {word: str(number) for number, word in enumerate(_NUMBERS.split()) if word != "one"}  # "this one"
 
 
-@dataclass(frozen=True, slots=True)
-class Lexeme:
+class Lexeme(NamedTuple):
     """One word, fact or stop. `value` is what is compared, `shown` what the model reads."""
 
     kind: str  # word, name, number, money, date, time, id, email, stop
@@ -62,11 +62,12 @@ def clean(text: str) -> str:
 def lex(text: str, now: datetime) -> list[Lexeme]:
     """Read a text. `now` gives relative days ("tomorrow") their date."""
     found: list[Lexeme] = []
+    today = now.date()
     for match in _PATTERN.finditer(clean(text)):
-        lexeme = _READERS[match.lastgroup or "word"](match.group(), now.date())
-        if lexeme.kind == "stop" and found and found[-1].kind == "stop" and lexeme.value in "\n,;":
+        kind, value, shown, _ = _READERS[match.lastgroup or "word"](match.group(), today)
+        if kind == "stop" and found and found[-1].kind == "stop" and value in "\n,;":
             continue
-        found.append(Lexeme(lexeme.kind, lexeme.value, lexeme.shown, match.span()))
+        found.append(Lexeme(kind, value, shown, match.span()))
         if len(found) == MOST_LEXEMES:
             break
     return found
@@ -154,12 +155,11 @@ def _number(text: str, today: date) -> Lexeme:
 
 
 def _word(text: str, today: date) -> Lexeme:
-    word = re.split(r"['’]s?$|['’]s$", text.lstrip("#"))[0] or text
+    word = _ENDING.sub("", text.lstrip("#")) or text
     lower = word.lower()
     if lower in _NUMBER_WORDS:
         return Lexeme("number", _NUMBER_WORDS[lower], _NUMBER_WORDS[lower])
-    digits = sum(c.isdigit() for c in word)
-    if digits and (len(word) >= 5 or word.isupper()):
+    if not word.isalpha() and any(c.isdigit() for c in word) and (len(word) >= 5 or word.isupper()):
         return Lexeme("id", lower, "id")
     stem = lower[:-1] if len(lower) > 3 and lower.endswith("s") and not lower.endswith("ss") else lower
     return Lexeme("name" if word[:1].isupper() else "word", stem, lower)

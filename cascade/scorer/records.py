@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any
 
 from cascade.scorer.lexing import Lexeme, clean, lex
@@ -20,6 +21,7 @@ MOST_FIELDS = 1_500  # of one customer; what comes later is not read
 MOST_RECORDS = 40
 MOST_LEXEMES = 60  # of one field
 DEEPEST = 6
+LONGEST_KEY = 100  # characters
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +114,7 @@ class _Reader:
         if isinstance(value, Mapping):
             inside = self.next_group() if depth and len(value) > 1 else group
             for key, item in value.items():
-                yield from self._walk(record, item, _key_words(key, keys), inside, depth + 1)
+                yield from self._walk(record, item, _key_words(str(key)[:LONGEST_KEY]) or keys, inside, depth + 1)
         elif isinstance(value, (list, tuple)):
             counted = Lexeme("number", str(len(value)), str(len(value)) if value else "none")
             yield replace(self._field(record, group, keys, (counted,)), is_count=True, depth=depth)
@@ -145,9 +147,11 @@ class _Reader:
         return Field(record, group, keys, lexemes, when, moment, raw=raw)
 
 
-def _key_words(key: object, above: tuple[str, ...]) -> tuple[str, ...]:
-    words = tuple(lexeme.shown for lexeme in lex(str(key), datetime(2000, 1, 1, tzinfo=UTC)) if lexeme.kind != "stop")
-    return words[:4] or above
+@lru_cache(maxsize=1_024)
+def _key_words(key: str) -> tuple[str, ...]:
+    """A tenant's keys come back record after record."""
+    words = (lexeme.shown for lexeme in lex(key, datetime(2000, 1, 1, tzinfo=UTC)) if lexeme.kind != "stop")
+    return tuple(words)[:4]
 
 
 def _moment(text: str, now: datetime) -> datetime | None:

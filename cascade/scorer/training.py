@@ -49,6 +49,7 @@ def train(
     learnt, validation = read_rows([*paths, *beside], "train"), read_rows(paths, "validation")
     if not learnt or not validation:
         raise ValueError("rows of split train and of split validation are needed")
+    torch.manual_seed(config.seed)  # a new head begins at random
     model, tokenizer = _start(start)
     swaps, elsewhere = made_from(learnt, config)
     rows = [*learnt, *swaps, *elsewhere]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -49,8 +50,13 @@ class Trees:
 
     def logits(self, evidence: Sequence[Sequence[float]], terms: Sequence[Iterable[str]]) -> list[float]:
         """One a row. `evidence`: (rows, SIZE); `terms`: the rows' own."""
-        numbers = {term: number for number, term in enumerate(self.vocabulary)}
-        return [self._logit(_row(counted, said, numbers)) for counted, said in zip(evidence, terms, strict=True)]
+        rows = (_row(counted, said, self._numbers) for counted, said in zip(evidence, terms, strict=True))
+        return [self._logit(row) for row in rows]
+
+    @cached_property
+    def _numbers(self) -> dict[str, int]:
+        """The place of each term."""
+        return {term: number for number, term in enumerate(self.vocabulary)}
 
     def _logit(self, row: Numbers) -> float:
         """All trees go down a level at once."""
