@@ -1,9 +1,11 @@
 """How fast the scorer is served, side by side with plain transformers on the same weights: `python -m bench.scorer`.
 
-On one thread: one pair of 128, 256 and 512 pieces, then sixteen turns at once through the served process, text and
-tokenizer included everywhere, and what that process holds in memory. With `--data ROWS.jsonl.gz ...` also how far the
-engines' scores lie apart on labelled answers. Each figure is the best of several rounds, taken in turns; processor
-time is told beside the clock's, since others may be busy. Ratios travel between machines; milliseconds do not.
+On one thread: one pair of 64, 128, 256 and 512 pieces, then sixteen turns at once through the served process, text,
+tokenizer and trees included everywhere, and what that process holds in memory. Plain transformers reads every answer,
+the served process those that its trees leave undecided: so once with right answers alone, once with half of them wrong.
+With `--data ROWS.jsonl.gz ...` also how far the engines' scores lie apart on labelled answers. Each figure is the best
+of several rounds, taken in turns; processor time is told beside the clock's, since others may be busy. Ratios travel
+between machines; milliseconds do not.
 """
 
 from __future__ import annotations
@@ -69,7 +71,7 @@ def one_pair(ours: engines.Engine) -> None:
     models = {**direct(), "served": ours}
     print(f"one pair, ms of the processor   (served: {ours.name}, {ours.at_once} at once)")
     print(f"{'pieces':>8} " + " ".join(f"{name:>17}" for name in models) + "   served / faster direct")
-    for length in (128, 256, 512):
+    for length in (64, 128, 256, 512):
         pair = [[101, *([2000] * (length - 2)), 102]]
         calls = {name: partial(network.logits, model, pair) for name, model in models.items()}
         took = best_ms(calls, 15)
@@ -85,6 +87,12 @@ def turns() -> list[tuple[Context, str]]:
     """Sixteen customers of a shop with one to four orders, each told about the own order, some at length."""
     now = datetime(2026, 3, 10, tzinfo=UTC)
     return [_turn(number, now) for number in range(TURNS)]
+
+
+def half_wrong() -> list[tuple[Context, str]]:
+    """The same, every second one told what is right for the next customer."""
+    asked = turns()
+    return [(context, asked[(n + n % 2) % TURNS][1]) for n, (context, _) in enumerate(asked)]
 
 
 def _turn(number: int, now: datetime) -> tuple[Context, str]:
@@ -110,10 +118,19 @@ def _order(number: int, now: datetime) -> Record:
     return Record("order", f"L-{number}", now, data)
 
 
-async def sixteen(rounds: int = 5) -> None:
+async def sixteen() -> None:
     scorer = Scorer(WEIGHTS)
     await scorer.start()
-    asked, transformers = turns(), Transformers()
+    transformers = Transformers()
+    for told, asked in (("all told right", turns()), ("every second told wrong", half_wrong())):
+        await side_by_side(told, asked, scorer, transformers)
+    await memory(scorer, turns())
+    await scorer.close()
+
+
+async def side_by_side(
+    told: str, asked: Sequence[tuple[Context, str]], scorer: Scorer, transformers: Transformers, rounds: int = 5
+) -> None:
     ways: dict[str, Callable[[], Awaitable[None]]] = {
         "transformers fp32, one by one": partial(transformers.judge, asked, 1),
         "transformers fp32, in one batch": partial(transformers.judge, asked, TURNS),
@@ -123,15 +140,13 @@ async def sixteen(rounds: int = 5) -> None:
     for _ in range(rounds + 1):
         for name, way in ways.items():
             took[name].append(await timed(way, scorer))
-    pieces = sorted(len(reading[0]) for reading in transformers.readings(asked))
-    print(f"\n{TURNS} turns at once, {pieces[0]} to {pieces[-1]} pieces, {sum(pieces) / TURNS:.0f} on average")
+    pieces, undecided = transformers.lengths(asked)
+    print(f"\n{TURNS} turns at once, {told}: {min(pieces)} to {max(pieces)} pieces, {undecided} undecided by the trees")
     print(f"{'':33} {'a second':>9} {'served':>8}   {'a processor second':>18} {'served':>8}")
     best = {name: [min(times) for times in zip(*found[1:], strict=True)] for name, found in took.items()}
     for name, (clock, processor) in best.items():
         times = [each / ours for each, ours in zip((clock, processor), best["served"], strict=True)]
         print(f"{name:<33} {TURNS / clock:>9.1f} {times[0]:>7.2f}x   {TURNS / processor:>18.1f} {times[1]:>7.2f}x")
-    await memory(scorer, asked)
-    await scorer.close()
 
 
 async def timed(way: Callable[[], Awaitable[None]], scorer: Scorer) -> tuple[float, float]:
@@ -167,10 +182,17 @@ class Transformers:
         budget, window = self.manifest.budget, self.manifest.window
         return [network.reading(self.tokenizer, *turn, budget, window) for turn in asked]
 
+    def lengths(self, asked: Sequence[tuple[Context, str]]) -> tuple[list[int], int]:
+        """Pieces of each, and how many the served process has the network read."""
+        found = self.readings(asked)
+        looked_up = self.head.trees.logits([each.evidence for each in found], [each.terms for each in found])
+        return [len(each.pieces) for each in found], sum(abs(logit) < head.DECIDED for logit in looked_up)
+
     async def judge(self, asked: Sequence[tuple[Context, str]], at_once: int) -> None:
         found = self.readings(asked)
+        self.head.trees.logits([each.evidence for each in found], [each.terms for each in found])
         for at in range(0, len(found), at_once):
-            head.logits(self.model, self.head, found[at : at + at_once])
+            network.logits(self.model, [each.pieces for each in found[at : at + at_once]])
 
     def scores(self, found: Sequence[Reading], model: object = None) -> list[float]:
         """Probabilities; `model`: another engine in place of plain transformers."""

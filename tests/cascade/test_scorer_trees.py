@@ -11,7 +11,10 @@ import torch  # noqa: F401  (before lightgbm: brings its OpenMP)
 import lightgbm  # isort: skip
 
 from cascade.scorer import head, trees
+from cascade.scorer import model as network
 from cascade.scorer.head import Head
+from cascade.scorer.model import Reading
+from tests.cascade.small_scorer import small_weights
 
 WORDS = tuple(f"a:{word}" for word in ("yes", "no", "pending", "delivered", "free"))
 
@@ -76,3 +79,17 @@ def test_a_head_is_read_as_it_was_written(tmp_path):
     assert (found.wide, found.deep, found.trees.vocabulary) == (0.9, 0.1, WORDS)
     numbers, terms, _ = made_rows(50)
     assert found.trees.logits(numbers, terms) == grown().logits(numbers, terms)
+
+
+def stump(logit: float) -> trees.Trees:
+    """One leaf: every row has that logit."""
+    place, number = np.zeros(1, np.int32), np.zeros(1, np.float32)
+    return trees.Trees((), place, place, number, place, place, np.array([logit], np.float32))
+
+
+def test_where_the_trees_decide_the_network_is_not_asked(tmp_path):
+    model, _ = network.load(small_weights(tmp_path, poisoned=True))  # whatever it is asked, it says NaN
+    readings = [Reading([2, 9, 3], [0.0], [])]
+    for decided in (head.DECIDED, -head.DECIDED):
+        assert head.logits(model, Head(stump(decided), wide=0.5), readings) == [decided / 2]
+        assert np.isnan(head.logits(model, Head(stump(decided * 0.9)), readings)).all()
