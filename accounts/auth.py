@@ -18,6 +18,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import lru_cache
 from hashlib import sha256
 from typing import Any
 from uuid import UUID, uuid4
@@ -30,7 +31,7 @@ from django.utils import timezone
 
 from accounts import origins
 from accounts.identity import VISITOR_PREFIX, Claims, IdentityRefused, read_identity, write_identity
-from accounts.models import ApiKey, Customer, Widget, WidgetSecret
+from accounts.models import ApiKey, Customer, Tenant, Widget, WidgetSecret
 from accounts.sealing import CannotOpen, seal, unseal
 from accounts.tenancy import in_tenant
 
@@ -39,6 +40,7 @@ log = structlog.get_logger(__name__)
 PUBLIC_KEY = re.compile(r"wk_[A-Za-z0-9_-]{22}")
 API_KEY = re.compile(r"(?P<prefix>ck_[0-9a-f]{12})_[A-Za-z0-9_-]{43}")
 LAST_USED_EVERY = timedelta(minutes=1)
+MOST_API_KEYS = 100  # of a tenant, that are not revoked
 LIVE_SECRETS = 2  # the newest signs, the one before still holds while the tenant's servers change over
 
 
@@ -48,6 +50,10 @@ class UnknownWidget(LookupError):
 
 class InvalidApiKey(Exception):
     """Unknown, wrong, expired or revoked; which of these is not said."""
+
+
+class TooManyKeys(Exception):
+    """The tenant has as many keys as it may have; revoke one first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +97,7 @@ class ApiCaller:
     tenant_id: UUID
     key_id: UUID
     scopes: frozenset[str]
+    noted: bool = True  # its `last_used_at` is of this minute
 
 
 # --- customers and visitors of a widget ---------------------------------------------------
@@ -257,29 +264,61 @@ def _live_secrets(widget_id: UUID) -> QuerySet[WidgetSecret]:
 
 
 def authenticate_api_key(secret: str) -> ApiCaller:
-    """Whose program this is. `last_used_at` is kept to the minute. Raises InvalidApiKey."""
+    """Whose program this is; that it was used is noted. Raises InvalidApiKey."""
+    with in_tenant(locate_api_key(secret)[0]):
+        caller = prove_api_key(secret)
+    note_use(caller)
+    return caller
+
+
+def prove_api_key(secret: str) -> ApiCaller:
+    """Whose program this is, as the row of its key says now; in the tenant's transaction. Raises InvalidApiKey."""
+    tenant_id, key_id = locate_api_key(secret)
+    key = ApiKey.objects.filter(pk=key_id).first()
+    now = timezone.now()
+    if key is None or not hmac.compare_digest(key.secret_hash, _hash(secret)) or not _is_live(key, now):
+        raise InvalidApiKey("this API key is not valid")
+    noted = key.last_used_at is not None and now - key.last_used_at < LAST_USED_EVERY
+    return ApiCaller(tenant_id, key_id, frozenset(key.scopes), noted)
+
+
+def note_use(caller: ApiCaller) -> None:
+    """`last_used_at`, to the minute: whatever becomes of the request, so in a transaction of its own."""
+    if not caller.noted:
+        with in_tenant(caller.tenant_id):
+            ApiKey.objects.filter(pk=caller.key_id).update(last_used_at=timezone.now())
+
+
+def locate_api_key(secret: str) -> tuple[UUID, UUID]:
+    """Tenant and key that it claims to be of; nothing is proven yet. Raises InvalidApiKey: there is no such key."""
     match = API_KEY.fullmatch(secret)
-    found = match and _look_up("SELECT tenant_id, id FROM find_api_key(%s)", match["prefix"])
+    if not match:
+        raise InvalidApiKey("this API key is not valid")
+    return _key_of(match["prefix"])
+
+
+@lru_cache(maxsize=10_000)
+def _key_of(prefix: str) -> tuple[UUID, UUID]:
+    """A prefix is one key's for ever, so what was found once is not looked up again. Raises InvalidApiKey."""
+    found = _look_up("SELECT tenant_id, id FROM find_api_key(%s)", prefix)
     if not found:
         raise InvalidApiKey("this API key is not valid")
-    tenant_id, key_id = found
-    now = timezone.now()
-    with in_tenant(tenant_id):
-        key = ApiKey.objects.filter(pk=key_id).first()
-        if key is None or not hmac.compare_digest(key.secret_hash, _hash(secret)) or not _is_live(key, now):
-            raise InvalidApiKey("this API key is not valid")
-        if key.last_used_at is None or now - key.last_used_at >= LAST_USED_EVERY:
-            ApiKey.objects.filter(pk=key_id).update(last_used_at=now)
-    return ApiCaller(tenant_id, key_id, frozenset(key.scopes))
+    return found
 
 
 def create_api_key(
     tenant_id: UUID, name: str, scopes: Iterable[str], expires_at: datetime | None = None
 ) -> tuple[ApiKey, str]:
-    """An API key and its secret, which cannot be shown again. Without `expires_at` it does not expire."""
+    """An API key and its secret, which cannot be shown again. Without `expires_at` it does not expire.
+
+    Raises TooManyKeys.
+    """
     prefix = f"ck_{secrets.token_hex(6)}"
     secret = f"{prefix}_{secrets.token_urlsafe(32)}"
     with in_tenant(tenant_id):
+        Tenant.objects.select_for_update(no_key=True).get(id=tenant_id)  # who makes keys takes turns
+        if ApiKey.objects.filter(revoked_at=None).count() >= MOST_API_KEYS:
+            raise TooManyKeys(f"there are {MOST_API_KEYS} keys that are not revoked: revoke one first")
         key = ApiKey.objects.create(
             tenant_id=tenant_id,
             name=name,

@@ -11,8 +11,9 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from ipaddress import IPv6Address, ip_address
+from typing import TypeVar
 from uuid import UUID
 
 from django.conf import settings
@@ -25,6 +26,7 @@ PATIENCE_SECONDS = 0.5  # with Redis
 PAUSE_SECONDS = 15.0  # after it failed
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
 Asked = tuple[RateLimitItem | None, str, str]  # a limit (None: there is none), who is counted, and which one of them
 
 
@@ -47,13 +49,27 @@ class Counter:
 
     def hit(self, asked: Sequence[Asked]) -> None:
         """Count one more of each, in this order; none after the first that is full. Raises RateLimited."""
+        self._counted(lambda limiter: _hit(limiter, asked))
+
+    def measure(self, limit: RateLimitItem, who: str, which: str) -> tuple[bool, int, float]:
+        """Count one more: whether it fits, how many more do, and when one that was counted is forgotten (Unix time)."""
+
+        def measured(limiter: MovingWindowRateLimiter) -> tuple[bool, int, float]:
+            fits = limiter.hit(limit, who, which)
+            reset, left = limiter.get_window_stats(limit, who, which)
+            return fits, left, reset
+
+        return self._counted(measured)
+
+    def _counted(self, work: Callable[[MovingWindowRateLimiter], T]) -> T:
+        """Together with all processes if that is possible, else alone."""
         if self._together and time.monotonic() >= self._alone_until:
             try:
-                return _hit(self._together, asked)
+                return work(self._together)
             except StorageError as error:
                 self._alone_until = time.monotonic() + PAUSE_SECONDS
                 log.warning("each process counts alone: Redis fails with %s", type(error.storage_error).__name__)
-        return _hit(self._alone, asked)
+        return work(self._alone)
 
 
 def _over(redis_url: str) -> MovingWindowRateLimiter:

@@ -55,8 +55,7 @@ async def warm() -> None:
 
 async def end() -> None:
     await turns.drain(DRAIN_SECONDS)
-    if chat.SERVED:  # stopped twice: its socket's task is gone, its settlement is not
-        await asyncio.wait(chat.SERVED, timeout=turns.CANCELLED_SECONDS)
+    await chat.kept(turns.CANCELLED_SECONDS)  # and settled, where a turn was stopped twice
     for task in _working:
         task.cancel()
     await live.stop()

@@ -50,13 +50,16 @@ HOLD_SECONDS = 10.0  # a turn waits so long for money that others hold
 HOLD_AGAIN_SECONDS = 0.25
 SHOW_SECONDS = 0.04  # between two chunks of a reply that is shown while it is written
 REPORT: TypeAdapter[CutReport] = TypeAdapter(CutReport)
-SERVED: set[asyncio.Task[None]] = set()  # turns of this process until they are settled; waited for at its end
+SERVED: set[asyncio.Task[None]] = set()  # turns of this process until all is done that follows from them
 
 T = TypeVar("T")
 
 
 async def answer(caller: Caller, send: Send, *, engine: Engine) -> AsyncGenerator[Frame]:
-    """The frames that answer one message: its `ack` (after commit), then the reply, or why there is none."""
+    """The frames that answer one message: its `ack` (after commit), then the reply, or why there is none.
+
+    The turn is settled when they end; what is remembered of it is kept after them (`kept`).
+    """
     turn = _Turn(caller, send, engine)
     task = asyncio.create_task(turn.serve())
     SERVED.add(task)
@@ -64,9 +67,16 @@ async def answer(caller: Caller, send: Send, *, engine: Engine) -> AsyncGenerato
     try:
         while (frame := await turn.frames.get()) is not None:
             yield frame
-    finally:
+    except BaseException:
         turn.stop()
         await asyncio.shield(task)  # a second cancellation must not lose the bill for work already done
+        raise
+
+
+async def kept(seconds: float | None = None) -> None:
+    """Until nothing is under way any more of the turns of this process; `seconds` at most."""
+    if SERVED:
+        await asyncio.wait(set(SERVED), timeout=seconds)
 
 
 @dataclass
@@ -95,7 +105,18 @@ class _Turn:
     async def serve(self) -> None:
         """Every end is a frame; nothing is raised."""
         try:
-            await self._serve()
+            ended = await self._serve()
+        finally:
+            self.frames.put_nowait(None)
+        try:
+            if ended:
+                await self._keep(*ended)
+        except Exception as problem:
+            report(problem)
+
+    async def _serve(self) -> tuple[OpenTurn, TurnResult] | None:
+        try:
+            return await self._answer()
         except Refused as refused:
             self._refuse(refused.code, str(refused))
         except DATABASE_GONE as problem:
@@ -104,15 +125,15 @@ class _Turn:
         except Exception as problem:
             report(problem)
             self._refuse("internal_error")
-        finally:
-            self.frames.put_nowait(None)
+        return None
 
-    async def _serve(self) -> None:
+    async def _answer(self) -> tuple[OpenTurn, TurnResult] | None:
+        """The turn and how it ended; None: there is nothing to answer."""
         wanted = UUID(self.send.conversation_id) if self.send.conversation_id else None
         turn = await in_db(conversations.open_turn)(self.caller, wanted, self.send.id, self.send.text, live.process_key)
         self._acknowledge(turn)
         if turn.material is None:  # sent before, or a person answers
-            return
+            return None
         self.asking = asyncio.create_task(self._ask(turn, turn.material))
         if self.stopped:
             self.asking.cancel()
@@ -121,6 +142,10 @@ class _Turn:
         self._show(turn, await self._close(result))
         if result.state == Turn.State.REFUSED and result.reply is None:
             self._refuse(result.problem)
+        return turn, result
+
+    async def _keep(self, turn: OpenTurn, result: TurnResult) -> None:
+        """What is learnt from the turn; nobody waits for it."""
         if self.remembering:
             await self.remembering.close(result)
         if self.lookup and self.built:

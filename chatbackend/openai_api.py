@@ -66,7 +66,7 @@ async def guarded(request: HttpRequest, method: str, answer: Callable[[ApiCaller
         if request.method != method:
             raise ApiError(405, "method_not_allowed", f"only {method} is offered here")
         caller = await in_db(_caller)(request)
-        fits, left = count(caller.tenant_id, f"key:{caller.key_id}")
+        fits, left = await asyncio.to_thread(count, caller.tenant_id, f"key:{caller.key_id}")
         headers |= left
         if not fits:
             raise ApiError(429, "rate_limit_exceeded", "too many requests", kind="rate_limit_error")

@@ -185,7 +185,7 @@ RATE_NEWCOMERS = rate("RATE_NEWCOMERS", "60/hour")  # new visitors of one addres
 
 # --- the REST API ---------------------------------------------------------------------------
 
-RATE_API = rate("RATE_API", "600/minute")  # of one API key or member, in each web process
+RATE_API = rate("RATE_API", "600/minute")  # of one API key or member
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [
         "accounts.rest.callers.KeyAuthentication",

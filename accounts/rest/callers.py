@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -11,7 +12,7 @@ from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from rest_framework.authentication import BaseAuthentication, SessionAuthentication
 from rest_framework.exceptions import AuthenticationFailed
 
-from accounts.auth import InvalidApiKey, authenticate_api_key
+from accounts.auth import ApiCaller, InvalidApiKey, locate_api_key, prove_api_key
 from accounts.members import chosen, memberships
 from accounts.models import Member
 
@@ -25,24 +26,38 @@ class ApiUser:
     role: str | None  # None: a program
     scopes: frozenset[str] = frozenset()
     user: Any = None  # None: a program
+    key: ApiCaller | None = None  # None: a member
 
     @property
     def is_owner(self) -> bool:
         return self.role == Member.Role.OWNER
 
 
+def bearer(request: Any) -> str | None:
+    """The secret that a program shows; None: it shows none."""
+    kind, _, secret = request.headers.get("Authorization", "").partition(" ")
+    return secret.strip() if kind.lower() == "bearer" else None
+
+
+def claimed_tenant(request: Any) -> UUID | None:
+    """In whose transaction the key that is shown can be proven; None: none is shown, or there is no such."""
+    with suppress(InvalidApiKey):
+        if (secret := bearer(request)) is not None:
+            return locate_api_key(secret)[0]
+    return None
+
+
 class KeyAuthentication(BaseAuthentication):
     """`Authorization: Bearer ck_...`"""
 
     def authenticate(self, request: Any) -> tuple[Any, ApiUser] | None:
-        kind, _, secret = request.headers.get("Authorization", "").partition(" ")
-        if kind.lower() != "bearer":
+        if (secret := bearer(request)) is None:
             return None
         try:
-            key = authenticate_api_key(secret.strip())
+            key = prove_api_key(secret)
         except InvalidApiKey as error:
             raise AuthenticationFailed(str(error)) from None
-        return AnonymousUser(), ApiUser(key.tenant_id, f"key:{key.key_id}", None, key.scopes)
+        return AnonymousUser(), ApiUser(key.tenant_id, f"key:{key.key_id}", None, key.scopes, key=key)
 
     def authenticate_header(self, request: Any) -> str:
         return 'Bearer realm="api"'

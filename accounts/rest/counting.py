@@ -1,4 +1,4 @@
-"""How often a program or a member may ask: counted in each web process, told in every answer's headers."""
+"""How often a program or a member may ask, told in every answer's headers. Counted where messages are."""
 
 from __future__ import annotations
 
@@ -7,19 +7,16 @@ import time
 from uuid import UUID
 
 from django.conf import settings
-from limits.storage import MemoryStorage
-from limits.strategies import MovingWindowRateLimiter
 
-limiter = MovingWindowRateLimiter(MemoryStorage())
+from accounts import limits
 
 
 def count(tenant_id: UUID, name: str) -> tuple[bool, dict[str, str]]:
-    """One more request: whether it fits, and the headers that say what is left."""
-    limit, who = settings.RATE_API, f"{tenant_id} {name}"
+    """One more request: whether it fits, and the headers that say so. With Redis this waits for the network."""
+    limit = settings.RATE_API
     if limit is None:
         return True, {}
-    fits = limiter.hit(limit, who)
-    reset, left = limiter.get_window_stats(limit, who)
+    fits, left, reset = limits.counter.measure(limit, "caller", f"{tenant_id} {name}")
     wait = max(1, math.ceil(reset - time.time()))
     told = {"RateLimit-Limit": limit.amount, "RateLimit-Remaining": left, "RateLimit-Reset": wait}
     if not fits:

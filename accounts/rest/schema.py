@@ -93,7 +93,27 @@ def finish(result: dict[str, Any], generator: Any, request: Any, public: bool) -
             told["additionalProperties"] = False
             for field in told.get("properties", {}).values():
                 _without_nul(field)
+    _link(result["paths"])
     return result
+
+
+def _link(paths: dict[str, Any]) -> None:
+    """From what a POST has made to what can be done with it, by its id."""
+    for path, operations in paths.items():
+        made = operations.get("post", {}).get("responses", {})
+        own = {place: told for place, told in paths.items() if place.startswith(f"{path}/{{id}}")}
+        links = {
+            operation["operationId"]: {
+                "operationId": operation["operationId"],
+                "parameters": {"id": "$response.body#/id"},
+            }
+            for told in own.values()
+            for method, operation in told.items()
+            if method in ("get", "post", "patch", "delete")
+        }
+        for status in ("201", "202"):
+            if links and status in made:
+                made[status]["links"] = links
 
 
 def _without_nul(field: dict[str, Any]) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from contextlib import ExitStack
 from hashlib import sha256
 from typing import Any, ClassVar
 
@@ -23,9 +24,10 @@ from rest_framework.viewsets import GenericViewSet
 from uuid_utils.compat import uuid7
 
 from accounts import audit
+from accounts.auth import note_use
 from accounts.permissions import allows
 from accounts.rest import idempotency
-from accounts.rest.callers import ApiUser
+from accounts.rest.callers import ApiUser, claimed_tenant
 from accounts.rest.counting import count
 from accounts.rest.lists import Filter, Pages
 from accounts.rest.problems import Problem
@@ -47,7 +49,7 @@ class Resource(GenericViewSet):
     pagination_class: Any = Pages
     lookup_value_converter = "uuid"
     http_method_names = ["get", "post", "patch", "delete", "head"]
-    caller: ApiUser
+    caller: ApiUser = None  # type: ignore[assignment]  # until the request has one
 
     # --- one request ------------------------------------------------------------------------
 
@@ -58,14 +60,21 @@ class Resource(GenericViewSet):
         self.request = request = self.initialize_request(request, *args, **kwargs)
         self.request_id = _request_id(request)
         try:
-            self.caller = self._caller(request)
-            self._count()
-            with in_tenant(self.caller.tenant_id):
+            with ExitStack() as transaction:
+                claimed = claimed_tenant(request)
+                if claimed:  # its key is proven in the transaction that does the work
+                    transaction.enter_context(in_tenant(claimed))
+                self.caller = self._caller(request)
+                self._count()
+                if not claimed:
+                    transaction.enter_context(in_tenant(self.caller.tenant_id))
                 if request.method not in SAFE:
                     audit.by(self.caller.name, request.META.get("REMOTE_ADDR", ""), self.request_id)
                 response = self._answer(request, *args, **kwargs)
         except Exception as error:
             response = self.handle_exception(error)
+        if self.caller and self.caller.key:
+            note_use(self.caller.key)
         self.response = self.finalize_response(request, response, *args, **kwargs)
         for name, value in {**self.headers, "X-Request-ID": self.request_id}.items():
             self.response[name] = value

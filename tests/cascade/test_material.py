@@ -63,6 +63,7 @@ async def test_a_secret_that_no_key_opens_any_more_costs_fresh_records_and_not_t
         send = Send(str(uuid7()), None, "Where is my order?")
         async with aclosing(chat.answer(caller, send, engine=engine)) as frames:
             problems = [frame.data async for frame in frames if frame.event == "problem"]
+        await chat.kept()
         (turn,) = await in_db(turns_of)(alice)
     assert not problems
     assert (turn.state, turn.context_report["source_error"]) == ("answered", "secret_unreadable")

@@ -11,7 +11,7 @@ from django.urls import include, path
 
 from cascade.providers import OpenAIProvider
 from cascade.runner import Engine
-from chatbackend import openai_api, turns
+from chatbackend import chat, openai_api, turns
 from chatbackend.asgi import http
 from chatbackend.body_limit import limited
 from chatbackend.live import live
@@ -37,4 +37,5 @@ async def serving(**options: Any) -> AsyncIterator[str]:
                 yield f"http://127.0.0.1:{port}"
             finally:
                 await turns.drain(5)
+                await chat.kept()
                 await live.stop()

@@ -18,7 +18,7 @@ from uuid_utils.compat import uuid7
 from accounts.auth import mint_identity
 from accounts.models import Widget
 from accounts.tenancy import in_db, in_tenant
-from chatbackend import turns
+from chatbackend import chat, turns
 from chatbackend.consumers import ChatConsumer, answer_with
 from chatbackend.live import live
 from tests.cast import Shop
@@ -37,6 +37,7 @@ async def serving(engine: Any, **consumer: Any) -> AsyncIterator[str]:
             yield f"ws://127.0.0.1:{port}/ws/chat/"
         finally:
             await turns.drain(5)
+            await chat.kept()
             await live.stop()
 
 

@@ -13,8 +13,8 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from procrastinate.contrib.django.models import ProcrastinateJob
 
-from accounts import ledger
-from accounts.models import Customer, CustomerRecord, KeptAnswer, Member
+from accounts import auth, ledger, webhooks
+from accounts.models import ApiKey, Customer, CustomerRecord, KeptAnswer, Member, Webhook
 from accounts.money import Money
 from accounts.rest import idempotency
 from accounts.tenancy import in_tenant
@@ -81,7 +81,22 @@ def test_a_cursor_that_we_did_not_make_leads_nowhere(program, cursor):
 
 @pytest.mark.parametrize(
     "path",
-    ["/customers", "/conversations", "/turns", "/model-calls", "/feedback", "/ledger", "/audit-log", "/chatbots"],
+    [
+        "/customers",
+        "/conversations",
+        "/turns",
+        "/model-calls",
+        "/feedback",
+        "/ledger",
+        "/audit-log",
+        "/chatbots",
+        "/articles",
+        "/saved-replies",
+        "/remembered-answers",
+        "/proposals",
+        "/drift-readings",
+        "/deliveries",
+    ],
 )
 def test_a_list_asks_as_many_queries_for_many_rows_as_for_few(shop, program, path):
     def queries() -> int:
@@ -281,6 +296,21 @@ def test_what_is_not_json_is_refused(program, raw):
     answer = program.post("/customers", raw)
     assert answer.status_code == 400
     assert answer["Content-Type"] == "application/problem+json"
+
+
+def test_a_tenant_has_so_many_keys_and_webhooks_and_no_more(shop, program):
+    with in_tenant(shop.tenant_id):
+        told = {"tenant_id": shop.tenant_id, "name": "x", "secret_hash": ""}
+        ApiKey.objects.bulk_create(ApiKey(**told, prefix=f"p{nth}") for nth in range(auth.MOST_API_KEYS - 1))
+        its = {"tenant_id": shop.tenant_id, "url": "https://a.example", "events": [], "secret": b""}
+        Webhook.objects.bulk_create(Webhook(**its) for _ in range(webhooks.MOST))
+    key = program.post("/api-keys", {"name": "one more", "scopes": ["chat"]})
+    hook = program.post("/webhooks", {"url": "https://a.example/hook", "events": ["export.ready"]})
+    assert [(answer.status_code, answer.json()["code"]) for answer in (key, hook)] == [(409, "conflict")] * 2
+    assert "revoke one first" in key.json()["detail"]
+    with in_tenant(shop.tenant_id):
+        ApiKey.objects.filter(prefix="p0").update(revoked_at=timezone.now())
+    assert program.post("/api-keys", {"name": "one more", "scopes": ["chat"]}).status_code == 201
 
 
 def test_only_json_is_read(program):

@@ -47,7 +47,9 @@ def engine(models, **scores: float) -> Engine:
 async def ask(caller, text="Where is my order?", *, engine, id=None, conversation_id=None):
     send = Send(id or str(uuid7()), conversation_id, text)
     async with aclosing(chat.answer(caller, send, engine=engine)) as frames:
-        return [frame async for frame in frames]
+        told = [frame async for frame in frames]
+    await chat.kept()
+    return told
 
 
 def said(frames) -> str:
@@ -213,6 +215,7 @@ async def test_a_chatbot_without_a_floor_shows_its_last_tier_while_it_writes(mod
         if frame.event == "stream.chunk" and frame.data["type"] == "text-delta":
             first_at = first_at or loop.time()
         done_at = loop.time()
+    await chat.kept()
     assert said(frames) == "one two three four five six"
     assert done_at - first_at > 0.2
     assert [frame.seq for frame in frames[1:]] == list(range(1, len(frames)))

@@ -19,7 +19,7 @@ from accounts.tenancy import in_db, in_tenant
 from cascade.models import CascadeStrategy, Chatbot, LanguageModel
 from cascade.providers import OpenAIProvider
 from cascade.runner import Engine
-from chatbackend import turns
+from chatbackend import chat, turns
 from chatbackend.consumers import ChatConsumer, answer_with
 from chatbackend.demo import tiers
 from chatbackend.demo.shop import TENANT_ID
@@ -79,6 +79,7 @@ async def demo(models: ModelServer):
             yield f"http://localhost:{port}/"
         finally:
             await turns.drain(5)
+            await chat.kept()
             await live.stop()
             await engine.aclose()
 

@@ -43,6 +43,7 @@ async def ask(shop, caller, models, scorer) -> list[ModelCall]:
     engine = Engine({"openai": OpenAIProvider("key", models.base_url)}, scorer, score_seconds=60)
     async with aclosing(chat.answer(caller, Send(str(uuid7()), None, QUESTION), engine=engine)) as frames:
         assert not [frame.data async for frame in frames if frame.event == "problem"]
+    await chat.kept()
     return await in_db(calls_of_latest)(shop)
 
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
 
+import psycopg
 import pytest
 from django.conf import settings
+from uuid_utils.compat import uuid7
 
 from accounts import ledger
 from accounts.models import LedgerEntry
@@ -20,7 +23,8 @@ from cascade.memory.recall import Memory
 from cascade.models import Article, Chatbot, MemoryUse, ModelCall, RememberedAnswer
 from cascade.providers import OpenAIProvider
 from cascade.runner import Engine
-from chatbackend import lookup, remembering
+from chatbackend import chat, lookup, remembering
+from chatbackend.protocol import Send
 from tests.cast import ScriptedScorer, open_shop
 from tests.chatbackend.test_chat import ask, books_balance, on_record, said
 from tests.model_server import ModelServer, Reply
@@ -95,6 +99,21 @@ def test_the_second_return_policy_comes_from_memory_and_costs_nothing(runner, mo
         ("cache", None, False),
     ]
     assert runner.run(books_balance(alice))
+
+
+def test_the_reply_does_not_wait_until_it_is_remembered(runner, models, alice, memory):
+    async def told():
+        send = Send(str(uuid7()), None, POLICY)
+        caller = await in_db(alice.caller)()
+        return [frame async for frame in chat.answer(caller, send, engine=engine(models, memory))]
+
+    with psycopg.connect(os.environ["DATABASE_OWNER_URL"]) as owner:
+        owner.execute("LOCK TABLE cascade_rememberedanswer IN EXCLUSIVE MODE")  # nothing can be remembered
+        assert said(runner.run(told())) == FREE
+        assert runner.run(on_record(alice, RememberedAnswer)) == []
+        owner.rollback()
+    runner.run(chat.kept())
+    assert [each.answer for each in runner.run(on_record(alice, RememberedAnswer))] == [FREE]
 
 
 def test_another_customers_where_is_my_order_never_comes_from_memory(runner, models, alice, memory):

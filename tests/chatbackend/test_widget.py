@@ -19,7 +19,7 @@ from accounts.tenancy import in_db, in_tenant
 from cascade.models import Feedback, Turn
 from cascade.providers import OpenAIProvider
 from cascade.runner import Engine
-from chatbackend import hints, turns
+from chatbackend import chat, hints, turns
 from chatbackend.consumers import ChatConsumer, answer_with
 from chatbackend.live import live
 from tests.cast import ScriptedScorer, open_shop
@@ -88,6 +88,7 @@ async def shop_page(shop, models, head: str = "", identities: Sequence[str] = ()
             yield address
         finally:
             await turns.drain(5)
+            await chat.kept()
             await live.stop()
             await engine.aclose()
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from django.core.management import BaseCommand, CommandError, CommandParser
 
-from accounts.auth import create_api_key
+from accounts.auth import TooManyKeys, create_api_key
 from accounts.permissions import SCOPES
 from accounts.tenants import UnknownTenant, find_tenant
 
@@ -22,6 +22,6 @@ class Command(BaseCommand):
     def handle(self, *args: Any, slug: str, name: str, scope: list[str] | None, **options: Any) -> None:
         try:
             _, secret = create_api_key(find_tenant(slug).id, name, scope or SCOPES)
-        except UnknownTenant as problem:
+        except (UnknownTenant, TooManyKeys) as problem:
             raise CommandError(str(problem)) from problem
         self.stdout.write(secret)
