@@ -1,8 +1,10 @@
 """How sure a hit must be, so that at most a tolerated share of hits is wrong: Learn then Test (arXiv 2110.01052).
 
 Observed hits, each with a confidence and whether it was wrong, say for each threshold how many of the hits above it
-were wrong. Thresholds are tried from the strictest down (fixed sequence testing); the first that could break the
-bound by chance ends it. With probability `SURE` over the observations, the share of wrong hits is then within it.
+were wrong. From each of a few places, fixed beforehand, thresholds are tried downwards (fixed sequence testing from
+several starts); the first that could break the bound by chance ends it. The doubt is parted among the starts: one bad
+hit at the very top is not the end. With probability `SURE` over the observations, the share of wrong hits is then
+within the bound.
 """
 
 from __future__ import annotations
@@ -12,21 +14,32 @@ from collections.abc import Iterable
 from itertools import groupby
 
 SURE = 0.95
+STARTS = (0.05, 0.1, 0.2)  # shares of the observed: so many are above the first threshold that is tried
 STEP = 10  # hits between two thresholds that are tried
 NEVER = math.inf  # a threshold: nothing is sure enough
 
 
 def threshold(observed: Iterable[tuple[float, bool]], tolerated: float, sure: float = SURE) -> float:
     """The lowest confidence at which a hit may be given. `observed`: confidence, was it wrong. NEVER: none is known."""
-    found, hits, wrong, tried = NEVER, 0, 0, 0
+    levels, hits, wrong = [], 0, 0
     for confidence, group in groupby(sorted(observed, key=lambda each: -each[0]), key=lambda each: each[0]):
         outcomes = [was_wrong for _, was_wrong in group]
         hits, wrong = hits + len(outcomes), wrong + sum(outcomes)
-        if hits < fewest(tolerated, sure) or hits - tried < STEP:
+        levels.append((confidence, hits, wrong))
+    doubt = (1 - sure) / len(STARTS)
+    least = fewest(tolerated, 1 - doubt)
+    return min(_down(levels, max(least, math.ceil(share * hits)), tolerated, doubt) for share in STARTS)
+
+
+def _down(levels: Iterable[tuple[float, int, int]], start: int, tolerated: float, doubt: float) -> float:
+    """`levels`: confidence, hits from it on, wrong ones among them."""
+    found, tried = NEVER, start - STEP
+    for confidence, hits, wrong in levels:
+        if hits - tried < STEP:
             continue
         tried = hits
-        if at_most(wrong, hits, tolerated) > 1 - sure:
-            return found
+        if at_most(wrong, hits, tolerated) > doubt:
+            break
         found = confidence
     return found
 

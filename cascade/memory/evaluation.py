@@ -10,7 +10,7 @@ import numpy as np
 
 from cascade.embedder.serving import Reading
 from cascade.memory import fitting
-from cascade.memory.fitting import Asked, Readings
+from cascade.memory.fitting import Asked, Case, Readings
 from cascade.memory.judge import Judge
 from cascade.memory.rows import Labelled
 from cascade.memory.wording import buckets
@@ -19,6 +19,7 @@ from cascade.scorer.measuring import area
 TOLERATED = 0.01  # the share of hits that may be wrong
 UNSEEN_PERCENT = 12  # of the intents, by hash
 TWIN_FOLDS = 5
+RESAMPLES = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +31,10 @@ class Figures:
     hit_share: float
     wrong_hit_share: float
     n: dict[str, int]
+    resampled: float  # of resamples of the questions asked, the share in which the share of wrong hits is tolerated
 
     def as_json(self) -> dict[str, Any]:
-        return asdict(self)
+        return {name: value for name, value in asdict(self).items() if name != "resampled"}
 
     def table(self) -> str:
         aucs = {f"personal or general, {name}": value for name, value in self.personal.items()}
@@ -42,6 +44,7 @@ class Figures:
         ]
         lines += [f"{'hits, of general questions':<36} {self.hit_share:.1%}"]
         lines += [f"{'wrong, of hits':<36} {self.wrong_hit_share:.1%}"]
+        lines += [f"{f'at most {TOLERATED:.0%} wrong, of {RESAMPLES} resamples':<36} {self.resampled:.1%}"]
         return "\n".join([*lines, ", ".join(f"{name.replace('_', ' ')}: {count}" for name, count in self.n.items())])
 
 
@@ -50,8 +53,8 @@ def evaluate(train: Labelled, held: Labelled, readings: Readings) -> Figures:
     judge = fitting.learn(train.questions, train.pairs, readings)
     hits = hits_of(judge, held.questions, readings)
     threshold = judge.threshold(TOLERATED)
-    given = [hit for hit in hits if hit.confidence >= threshold]
-    general = sum(not hit.asked.personal for hit in hits)
+    given = [(case, wrong) for case, confidence, wrong in hits if confidence >= threshold]
+    general = sum(not case.asked.personal for case, _, _ in hits)
     twins = twin_scores(train.questions, held.questions, readings)
     unseen = unseen_scores(train.questions, held.questions, readings)
     return Figures(
@@ -61,22 +64,38 @@ def evaluate(train: Labelled, held: Labelled, readings: Readings) -> Figures:
             "twins": auc(*twins),
         },
         may_serve=_may_serve(judge, held, readings),
-        hit_share=sum(not hit.asked.personal for hit in given) / max(1, general),
-        wrong_hit_share=sum(hit.wrong for hit in given) / max(1, len(given)),
+        hit_share=sum(not case.asked.personal for case, _ in given) / max(1, general),
+        wrong_hit_share=sum(wrong for _, wrong in given) / max(1, len(given)),
         n={
             "questions": len(held.questions),
             "pairs": len(held.pairs),
             "unseen": len(unseen[0]),
             "twins": len(twins[0]),
             "hits": len(given),
-            "wrong_hits": sum(hit.wrong for hit in given),
+            "wrong_hits": sum(wrong for _, wrong in given),
         },
+        resampled=resampled([wrong if confidence >= threshold else None for _, confidence, wrong in hits]),
     )
 
 
-def hits_of(judge: Judge, questions: Sequence[Asked], readings: Readings) -> list[fitting.Hit]:
+def resampled(outcomes: Sequence[bool | None]) -> float:
+    """`outcomes`: of the questions asked, was the hit wrong; None: there was none. Seeded."""
+    if not outcomes:
+        return 1.0
+    hit, wrong = np.array([each is not None for each in outcomes]), np.array([bool(each) for each in outcomes])
+    chance = np.random.default_rng(7)
+    drawn = chance.integers(len(outcomes), size=(RESAMPLES, len(outcomes)))
+    return float(np.mean(wrong[drawn].sum(1) <= TOLERATED * hit[drawn].sum(1)))
+
+
+def hits_of(judge: Judge, questions: Sequence[Asked], readings: Readings) -> list[tuple[Case, float, bool]]:
+    """Each question that is asked, how sure its best stored answer is, and whether that would be wrong."""
     read = {each.text: judge.question(each.text, readings[each.text]) for each in questions}
-    return fitting.replay(questions, read, lambda text: judge)
+    found = []
+    for case in fitting.cases(*fitting.memory(questions), read):
+        best, confidence = judge.surest(case.read, case.stored, case.alike)
+        found.append((case, confidence, case.wrong(best)))
+    return found
 
 
 def _may_serve(judge: Judge, held: Labelled, readings: Readings) -> dict[str, float | None]:

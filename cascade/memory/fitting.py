@@ -19,18 +19,19 @@ from scipy.sparse import csr_matrix
 from cascade.embedder import SIZE
 from cascade.embedder.serving import Reading
 from cascade.memory import judge as judging
-from cascade.memory.judge import Judge, Numbers, Question
+from cascade.memory.judge import SHOWN, Judge, Numbers, Question
 from cascade.memory.twins import made
 from cascade.memory.wording import BUCKETS, buckets
 
 FOLDS = 5
+SMALL = (4, 8, 16, 64)  # of a full memory one in so many is stored in those that are replayed beside it
 UNSEEN = 2  # of five intents are scored by models that saw none of their questions
 AXES = 128
 SHRINK = 0.05  # of covariances, towards a ball
 MEANING, WORDING, RUNS = 2.0, 3.0, 2.0  # scales, for the ridge penalty treats all features alike
-GENERAL_RIDGE, PAIR_RIDGE = 0.3, 1.0
+GENERAL_RIDGE, PAIR_RIDGE, HIT_RIDGE = 0.3, 1.0, 5.0
 MOST_STEPS = 80
-SHOWN = 8  # of the most similar stored questions that are judged, as `cascade.remembered.CANDIDATES`
+AGAIN = 8  # of the questions, two in so many are also asked as ones that were asked before
 NOTHING = np.zeros(0)
 Readings = Mapping[str, Reading]  # of each text
 
@@ -59,7 +60,8 @@ def learn(questions: Sequence[Asked], pairs: Sequence[Pair], readings: Readings)
     """Raises ValueError where there is nothing to tell apart."""
     judge = intents_apart(general(questions, readings), questions, readings)
     honest = _honest(questions, readings)
-    read = {text: _read(judge, honest, text, readings) for pair in pairs for text in (pair.one, pair.other)}
+    texts = {each.text for each in questions} | {text for pair in pairs for text in (pair.one, pair.other)}
+    read = {text: _read(judge, honest, text, readings) for text in texts}
     features = np.stack([_judge_of(honest, p.one, judge).pair(read[p.one], read[p.other]) for p in pairs])
     same, serves = np.array([pair.same for pair in pairs]), np.array([pair.serves for pair in pairs])
     judge = replace(
@@ -72,9 +74,12 @@ def learn(questions: Sequence[Asked], pairs: Sequence[Pair], readings: Readings)
         for row, pair in zip(features, pairs, strict=True)
         if pair.personal
     ]
-    asked = {each.text: _read(judge, honest, each.text, readings) for each in questions}
-    hits = replay(questions, asked, lambda text: replace(_judge_of(honest, text, judge), fits=judge.fits))
-    return replace(judge, observed=tuple((h.confidence, h.wrong) for h in hits), observed_own=tuple(own))
+    tried = [case for stored, asked in memories(questions) for case in cases(stored, asked, read)]
+    for number, others in enumerate((memory(questions)[0], [])):  # beside much else, and alone
+        repeated = [each for each in questions if hashed(each.id) // 2 % AGAIN == number]
+        tried += cases(others, repeated, read, again=True)
+    hit, observed = _hit(lambda text: replace(_judge_of(honest, text, judge), fits=judge.fits), tried)
+    return replace(judge, hit=hit, observed=tuple(observed), observed_own=tuple(own))
 
 
 # --- is it nobody's own? ----------------------------------------------------------------------------
@@ -96,7 +101,7 @@ def general(questions: Sequence[Asked], readings: Readings) -> Judge:
         wording=of_wording,
         runs=RUNS * weights[2 * SIZE : -1],
         bias=float(weights[-1] - centre @ of_wording),
-        **dict.fromkeys(("centre", "axes", "spread", "same", "fits"), NOTHING),
+        **dict.fromkeys(("centre", "axes", "spread", "same", "fits", "known", "owned", "hit"), NOTHING),
         observed=(),
         observed_own=(),
     )
@@ -123,7 +128,9 @@ def intents_apart(judge: Judge, questions: Sequence[Asked], readings: Readings) 
     within = _shrunk(within / sum(len(group) - 1 for group in groups))
     between = _shrunk(np.cov(np.array([group.mean(0) for group in groups]).T))
     spread, axes = eigh(between, within, subset_by_index=[SIZE - AXES, SIZE - 1])
-    return replace(judge, centre=centre, axes=axes, spread=spread)
+    apart = replace(judge, centre=centre, axes=axes, spread=spread)
+    known = apart._directions(meaning)
+    return replace(apart, known=known, owned=np.array([each.personal for each in questions], np.float64))
 
 
 def _shrunk(covariance: Numbers) -> Numbers:
@@ -210,34 +217,70 @@ def _squared(features: Numbers) -> Numbers:
 
 
 @dataclass(frozen=True, slots=True)
-class Hit:
-    """The surest of what was stored for one question, and whether it is a wrong one."""
+class Case:
+    """A question, and the stored ones that are most like it."""
 
     asked: Asked
-    confidence: float
-    wrong: bool
+    read: Question
+    stored: tuple[Question, ...]
+    intents: tuple[str, ...]  # of `stored`
+
+    def alike(self, i: int, j: int) -> bool:
+        return self.intents[i] == self.intents[j]
+
+    def wrong(self, given: int) -> bool:
+        """Right is what has the intent of the stored question and is nobody's own."""
+        return self.asked.personal or self.intents[given] != self.asked.intent
 
 
-def is_stored(question: Asked) -> bool:
-    """The first half of the general questions, by hash of the id."""
-    return not question.personal and hashed(question.id) % 2 == 0
-
-
-def replay(questions: Iterable[Asked], read: Mapping[str, Question], judge_of: Callable[[str], Judge]) -> list[Hit]:
-    """Ask all that is not stored. Right is what has the intent of a stored question and is nobody's own."""
-    questions = list(questions)
-    stored = [each for each in questions if is_stored(each)]
-    if not stored:
-        return []
-    meanings = np.stack([read[each.text].vector for each in stored])
-    hits = []
+def memory(questions: Iterable[Asked], half: int = 0) -> tuple[list[Asked], list[Asked]]:
+    """What is stored, one half of the general questions by hash of the id, and what is asked: all others."""
+    stored, asked = list[Asked](), list[Asked]()
     for each in questions:
-        if is_stored(each):
-            continue
-        asked, judge = read[each.text], judge_of(each.text)
-        nearest = np.argpartition(-(meanings @ asked.vector), min(SHOWN, len(stored)) - 1)[:SHOWN]
-        chances = [judge.may_serve(read[stored[i].text], asked) for i in nearest]
-        intents = [stored[i].intent for i in nearest]
-        best, confidence = judging.surest(chances, lambda i, j: intents[i] == intents[j])  # noqa: B023  (used at once)
-        hits.append(Hit(each, confidence, each.personal or intents[best] != each.intent))
-    return hits
+        (stored if not each.personal and hashed(each.id) % 2 == half else asked).append(each)
+    return stored, asked
+
+
+def memories(questions: Sequence[Asked]) -> list[tuple[list[Asked], list[Asked]]]:
+    """Full ones, of which either half is stored, and smaller ones, down to a sixty-fourth, of which a quarter of the
+    others is asked: how sure one may be must not hang on how much is remembered."""
+    found = [memory(questions, half) for half in (0, 1)]
+    for number, share in enumerate(SMALL):
+        stored = [each for each in found[0][0] if hashed(each.id) // 2 % share == number]
+        found.append((stored, [each for each in found[0][1] if hashed(each.id) // 2 % len(SMALL) == number]))
+    return found
+
+
+def cases(
+    stored: Sequence[Asked], asked: Sequence[Asked], read: Mapping[str, Question], *, again: bool = False
+) -> list[Case]:
+    """`again`: somebody else has asked each of them before, in the same words, and it was taken to be nobody's own."""
+    if not stored and not again:
+        return []
+    meanings = np.array([read[each.text].vector for each in stored]).reshape(len(stored), SIZE)
+    found = []
+    for each in asked:
+        cosines = meanings @ read[each.text].vector
+        near = [stored[i] for i in np.argsort(-cosines)[:SHOWN]]
+        near = [each, *(one for one in near if one.text != each.text)][:SHOWN] if again else near
+        intents = tuple(one.intent for one in near)
+        found.append(Case(each, read[each.text], tuple(read[one.text] for one in near), intents))
+    return found
+
+
+def _hit(judge_of: Callable[[str], Judge], all_cases: Sequence[Case]) -> tuple[Numbers, list[tuple[float, bool]]]:
+    """Weights that tell right hits from wrong ones; of each case the confidence by weights that did not learn from it
+    or its intent's part, and whether it was wrong."""
+    features, wrong = [], []
+    for case in all_cases:
+        judge = judge_of(case.asked.text)
+        chances = [judge.may_serve(each, case.read) for each in case.stored]
+        features.append(judge.hit_features(case.read, case.stored, chances, case.alike))
+        wrong.append(case.wrong(int(np.argmax(chances))))
+    rows, right = _squared(np.stack(features)), ~np.array(wrong)
+    parts, confidences = np.array([_part(case.asked) for case in all_cases]), np.zeros(len(all_cases))
+    for part in range(FOLDS):
+        weights = ridge(Rows(rows[parts != part]), right[parts != part], HIT_RIDGE)
+        confidences[parts == part] = rows[parts == part] @ weights[:-1] + weights[-1]
+    observed = [(judging.probability(logit), was) for logit, was in zip(confidences.tolist(), wrong, strict=True)]
+    return ridge(Rows(rows), right, HIT_RIDGE), observed

@@ -26,12 +26,17 @@ WEIGHTS = Path(__file__).parent / "weights"
 FILE = "memory.npz"
 MANIFEST = "manifest.json"
 ARRAYS = (
-    *("meaning", "wording", "runs", "bias", "centre", "axes", "spread", "same", "fits", "observed", "observed_own"),
+    *("meaning", "wording", "runs", "bias", "centre", "axes", "spread", "same", "fits", "known", "owned", "hit"),
+    *("observed", "observed_own"),
 )
 COARSE = ("runs", "axes")
+FINE = 127  # steps of a figure of `known` on disk
+NEAREST = 20  # known questions around one
+SHOWN = 8  # of the most similar stored questions that are judged
 FAR = 12.0  # log odds beyond which nothing is told apart
 
 Numbers = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
+Alike = Callable[[int, int], bool]  # do two stored answers say the same
 
 
 class UnfitMemory(ValueError):
@@ -45,6 +50,7 @@ class Question:
     text: str
     vector: Numbers  # (SIZE,), of length 1
     general: float  # log odds that the right answer is the same whoever asks
+    around: Numbers  # `Judge.around`
 
 
 @dataclass(frozen=True)
@@ -61,12 +67,15 @@ class Judge:
     spread: Numbers  # (AXES,): the variance between intents
     same: Numbers  # (SAME + 1,), the last the bias
     fits: Numbers  # (FITS + 1,), the last the bias
+    known: Numbers  # (QUESTIONS, AXES): directions of the questions that were learnt from, of length 1
+    owned: Numbers  # (QUESTIONS,): is it somebody's own
+    hit: Numbers  # (HIT + 1,), the last the bias
     observed: tuple[tuple[float, bool], ...]  # hits, for the bound: how sure, was it wrong
     observed_own: tuple[tuple[float, bool], ...]  # of questions of one customer: do they ask the same?
 
     def question(self, text: str, reading: Reading) -> Question:
         meaning, wording = np.asarray(reading.meaning, np.float64), np.asarray(reading.wording, np.float64)
-        return Question(text, meaning, self.general(meaning, wording, buckets(text)))
+        return Question(text, meaning, self.general(meaning, wording, buckets(text)), self.around(meaning[None])[0])
 
     def general(self, meaning: Numbers, wording: Numbers, runs: Buckets) -> float:
         """Log odds, -FAR..FAR."""
@@ -93,6 +102,45 @@ class Judge:
         close, shared = float(one.vector @ other.vector), overlap(one.text, other.text)
         low, high = sorted((one.general, other.general))
         return np.array([self._likelihood(one, other) / 20, close, shared, low / 4, high / 4])
+
+    def around(self, meanings: Numbers) -> Numbers:
+        """(questions, 3): of the known questions nearest to each, the share that are somebody's own, the same with the
+        nearest counting most, and how near the nearest is. Where much alike is somebody's own, doubt is due."""
+        if not len(self.known):
+            return np.zeros((len(meanings), 3))
+        alike = self._directions(meanings) @ self.known.T
+        nearest = np.argpartition(-alike, min(NEAREST, len(self.known)) - 1, axis=1)[:, :NEAREST]
+        near, own = np.take_along_axis(alike, nearest, 1).astype(np.float64), self.owned[nearest]
+        weights = np.exp(10 * (near - near.max(1, keepdims=True)))
+        return np.stack([own.mean(1), (weights * own).sum(1) / weights.sum(1), near.max(1)], axis=1)
+
+    def _directions(self, meanings: Numbers) -> Numbers:
+        """Along the axes, each counting by how much it tells intents apart; of length 1."""
+        told = (meanings - self.centre) @ self.axes * np.sqrt(self.spread / (1 + self.spread))
+        found: Numbers = told / (np.linalg.norm(told, axis=1, keepdims=True) + 1e-9)
+        return found.astype(np.float32)
+
+    def surest(self, asked: Question, stored: Sequence[Question], alike: Alike) -> tuple[int, float]:
+        """Which of the stored answers fits best, and the probability that it is right, whoever asks.
+
+        `stored`: at most SHOWN, the most similar ones.
+        """
+        chances = [self.may_serve(each, asked) for each in stored]
+        best = surest(chances, alike)[0]
+        return best, probability(_logit(self.hit, squared(self.hit_features(asked, stored, chances, alike))))
+
+    def hit_features(
+        self, asked: Question, stored: Sequence[Question], chances: Sequence[float], alike: Alike
+    ) -> Numbers:
+        """How sure the best of the stored is, what speaks against it, and what is known around both questions."""
+        best, agreed = surest(chances, alike)
+        same = [chance for i, chance in enumerate(chances) if i == best or alike(best, i)]
+        against = max((chance for i, chance in enumerate(chances) if i != best and not alike(best, i)), default=0.0)
+        odds = [_log_odds(each) / 4 for each in (chances[best], agreed, sum(same) / len(same), against)]
+        others = [float(each.vector @ asked.vector) for i, each in enumerate(stored) if i != best]
+        crowd = [len(same) / SHOWN, sum(same) / SHOWN, sum(others) / max(1, len(others)), max(others, default=0.0)]
+        pair = self.pair(stored[best], asked)
+        return np.array([*odds, *crowd, *pair, *asked.around, stored[best].around[1]])
 
     def _likelihood(self, one: Question, other: Question) -> float:
         """Log of how much likelier the two meanings are if both have one intent."""
@@ -124,7 +172,11 @@ def probability(logit: float) -> float:
     return float(1 / (1 + np.exp(-np.clip(logit, -500, 500))))
 
 
-def surest(chances: Sequence[float], alike: Callable[[int, int], bool]) -> tuple[int, float]:
+def _log_odds(chance: float) -> float:
+    return float(np.log((chance + 1e-5) / (1 - chance + 1e-5)))
+
+
+def surest(chances: Sequence[float], alike: Alike) -> tuple[int, float]:
     """Which of the stored answers fits best, and how sure that is.
 
     `chances`: that each fits. `alike(i, j)`: whether two answers say the same; those that say something else speak
@@ -155,6 +207,7 @@ def save(judge: Judge, folder: Path, **facts: object) -> None:
     opened = BytesIO()
     arrays = {name: np.asarray(getattr(judge, name), np.float32) for name in ARRAYS}
     arrays |= {name: arrays[name].astype(np.float16) for name in COARSE}
+    arrays["known"] = np.round(FINE * arrays["known"]).astype(np.int8)
     np.savez_compressed(opened, **arrays)  # type: ignore[arg-type]  # its names are ours
     (folder / FILE).write_bytes(opened.getvalue())
     told = {"sha256": hashlib.sha256(opened.getvalue()).hexdigest(), **facts}
@@ -171,6 +224,7 @@ def load(folder: Path = WEIGHTS) -> Judge:
         raise UnfitMemory(f"{folder / FILE} is not the file that {MANIFEST} describes")
     with np.load(BytesIO(content)) as arrays:
         kept = {name: arrays[name].astype(np.float64) for name in arrays.files}
+    kept["known"] = (kept["known"] / FINE).astype(np.float32)
     pairs = {name: _observed(kept.pop(name)) for name in ("observed", "observed_own")}
     return Judge(version=found[:12], bias=float(kept.pop("bias")), **kept, **pairs)  # type: ignore[arg-type]
 

@@ -69,9 +69,17 @@ class Memory:
     ) -> tuple[S, float] | None:
         """Of a customer's own, or of those that several may be given."""
         judge, own = self.judge, stored[0].personal
-        known = [Question(each.question, np.asarray(each.vector, np.float64), each.general) for each in stored]
-        chances = [judge.ask_the_same(each, asked) if own else judge.may_serve(each, asked) for each in known]
-        best, confidence = surest(chances, lambda i, j: _alike(stored[i], stored[j]))
+        vectors = np.array([each.vector for each in stored], np.float64)
+        read = zip(stored, vectors, judge.around(vectors), strict=True)
+        known = [Question(each.question, vector, each.general, around) for each, vector, around in read]
+
+        def alike(i: int, j: int) -> bool:
+            return _alike(stored[i], stored[j])
+
+        if own:
+            best, confidence = surest([judge.ask_the_same(each, asked) for each in known], alike)
+        else:
+            best, confidence = judge.surest(asked, known, alike)
         least = judge.threshold_own(tolerated) if own else judge.threshold(tolerated)
         return (stored[best], confidence) if confidence >= bound.raised(checks, tolerated, least) else None
 

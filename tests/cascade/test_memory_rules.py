@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from io import StringIO
 from itertools import pairwise
 
+import numpy as np
 import pytest
 from django.core.management import call_command
 from django.core.management.base import CommandError
@@ -17,6 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cascade.context import Instructions
+from cascade.embedder import SIZE
 from cascade.leaning import whole_question
 from cascade.memory import bound, judge, scope
 from cascade.memory.checking import say_the_same
@@ -152,6 +154,13 @@ def test_stored_answers_that_say_something_else_speak_against_the_best():
     assert agreeing[0] == disagreeing[0] == 0
     assert agreeing[1] == pytest.approx(0.9)
     assert disagreeing[1] < 0.7
+
+
+def test_a_question_among_those_that_are_somebodys_own_is_doubted():
+    shipped, meanings = judge.load(), np.eye(2, SIZE)
+    among = replace(shipped, known=shipped._directions(meanings), owned=np.array([1.0, 0.0])).around(meanings)
+    assert among[0][1] > 0.9
+    assert among[1][1] < 0.1
 
 
 def test_two_answers_say_the_same_only_with_the_same_figures():
