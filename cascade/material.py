@@ -13,7 +13,6 @@ from uuid import UUID
 
 import structlog
 from django.conf import settings
-from django.utils import timezone
 from pydantic import TypeAdapter
 
 from accounts import models as accounts
@@ -22,6 +21,7 @@ from accounts.money import ZERO, Money
 from accounts.sealing import CannotOpen, unseal
 from cascade import models, pricing
 from cascade.context import Instructions
+from cascade.providers.remembered import MEMORY
 from cascade.record_source import RecordSource
 from cascade.scorer.pool import Scoring
 from cascade.scorer_tuning import expected, ratings, scoring
@@ -83,10 +83,16 @@ class Material:
 
 
 def gather(
-    chatbot: models.Chatbot, customer: accounts.Customer, conversation: models.Conversation, question: str
+    chatbot: models.Chatbot,
+    customer: accounts.Customer,
+    conversation: models.Conversation,
+    question: str,
+    now: datetime,
 ) -> Material:
-    """Raises NoStrategy."""
-    now = timezone.now()
+    """`now`: by the database's clock, as everything on the books, so prices and tariffs change at one moment.
+
+    Raises NoStrategy.
+    """
     source, source_error = record_source(chatbot, conversation, now)
     raised = strictness(ratings(customer.id), expected())
     pays = spender(chatbot, customer)
@@ -265,7 +271,10 @@ def prices_at(wanted: Iterable[models.LanguageModel], moment: datetime) -> list[
 
 
 def dearest_cost(call: models.ModelCall) -> Money:
-    """What the usage of `call` would have cost at the dearest model of its turn's strategy, at the turn's prices."""
+    """What the usage of `call` would have cost at the dearest model of its turn's strategy, at the turn's prices.
+
+    What memory gave used nothing: then what its prompt and its answer's length would have come to.
+    """
     tiers = call.turn.strategy.tiers if call.turn.strategy else []
     wanted = models.LanguageModel.objects.filter(enabled=True, name__in=[tier["model"] for tier in tiers])
     usage = Usage(
@@ -275,6 +284,8 @@ def dearest_cost(call: models.ModelCall) -> Money:
         cache_write_tokens=call.cache_write_tokens,
         reasoning_tokens=call.reasoning_tokens,
     )
+    if call.model == MEMORY:
+        usage = Usage(call.prompt_tokens, -(-len(call.text) // pricing.CHARACTERS_PER_TOKEN))
     others = (pricing.cost(usage, price_value(row)) for row in prices_at(wanted, call.turn.created_at))
     return max(others, default=ZERO)
 

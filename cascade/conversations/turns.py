@@ -84,7 +84,11 @@ def _begin(
     if conversation.state == Conversation.State.CLOSED:
         raise Refused("conversation_closed", "this conversation is closed; begin a new one")
     _summarise(conversation)
-    material = None if with_person else gather(conversation.chatbot, conversation.customer, conversation, text)
+    material = (
+        None
+        if with_person
+        else gather(conversation.chatbot, conversation.customer, conversation, text, turn.created_at)
+    )
     frames = say(conversation, Message.Role.CUSTOMER, text, turn)
     return _opened(turn, conversation, frames[-1]["seq"], duplicate=False, frames=frames, material=material)
 

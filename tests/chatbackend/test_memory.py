@@ -98,6 +98,7 @@ def test_the_second_return_policy_comes_from_memory_and_costs_nothing(runner, mo
         ("model", 0, True),
         ("cache", None, False),
     ]
+    assert entries[1].dearest_micros > 0  # the statement tells what memory saved
     assert runner.run(books_balance(alice))
 
 

@@ -11,6 +11,7 @@ from datetime import timedelta
 from decimal import Decimal
 
 import pytest
+from django.core.management import call_command
 from django.utils import timezone
 
 from accounts.models import Hold, LedgerEntry
@@ -108,10 +109,14 @@ async def test_a_clock_that_is_an_hour_off_changes_nothing_on_the_books(
     off,
 ):
     real = timezone.now
-    await in_db(set_tariff)(alice.tenant_id, margin=Decimal(9), valid_from=real() + timedelta(minutes=30))
+    soon = real() + timedelta(minutes=30)
+    await in_db(set_tariff)(alice.tenant_id, margin=Decimal(9), valid_from=soon)
+    dearer = {"input": "900", "output": "900", "valid_from": f"{soon:%Y-%m-%dT%H:%M%z}"}
+    await in_db(call_command)("set_price", "alice", "small", **dearer)
     monkeypatch.setattr(timezone, "now", lambda: real() + off)
     assert said(await ask(await in_db(alice.caller)(), engine=engine(models))) == ANSWER
     [charge] = await charges(alice)
     assert abs(charge.created_at - real()) < timedelta(minutes=20)  # the database's time
     assert charge.amount_micros == -charge.cost_micros  # the tariff of half an hour later is not in force yet
+    assert charge.cost_micros < 900 * charge.input_tokens  # nor is the price
     assert await books_balance(alice)
