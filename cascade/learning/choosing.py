@@ -3,7 +3,7 @@
 A saving counts on further questions where quality beyond the best single model's is -0.5 points or more in the mean,
 and -2 points or more at the lower end of its 95 % interval. Whether it will is uncertain for two reasons: the true
 difference is known from so many questions only, and so many others will measure it. The highest of many noisy means is
-too high by itself (the winner's curse): each is lowered by a part of its standard error before they are compared.
+too high by itself (the winner's curse): each is lowered by its standard error before they are compared.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from cascade.learning.table import Numbers
 
 ENOUGH_MEAN, ENOUGH_LOW = -0.005, -0.02  # of the difference in quality to the best single model: then a saving counts
 MEASURED = 0.5  # further questions that will measure it, as a share of those it is chosen on
-CURSE = 0.5  # standard errors by which each mean is lowered
+CURSE = 1.0  # standard errors by which each mean is lowered
 TWO_SIDED = 1.96
 
 
