@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from hashlib import sha256
 from typing import Any, ClassVar
 
+from django.db import DatabaseError, InterfaceError
 from django.db.models import QuerySet
 from django.http import Http404
 from rest_framework import mixins
@@ -74,7 +75,8 @@ class Resource(GenericViewSet):
         except Exception as error:
             response = self.handle_exception(error)
         if self.caller and self.caller.key:
-            note_use(self.caller.key)
+            with suppress(DatabaseError, InterfaceError):  # the answer does not depend on it
+                note_use(self.caller.key)
         self.response = self.finalize_response(request, response, *args, **kwargs)
         for name, value in {**self.headers, "X-Request-ID": self.request_id}.items():
             self.response[name] = value

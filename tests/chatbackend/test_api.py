@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import threading
 from datetime import timedelta
 
+import psycopg
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
@@ -311,6 +313,18 @@ def test_a_tenant_has_so_many_keys_and_webhooks_and_no_more(shop, program):
     with in_tenant(shop.tenant_id):
         ApiKey.objects.filter(prefix="p0").update(revoked_at=timezone.now())
     assert program.post("/api-keys", {"name": "one more", "scopes": ["chat"]}).status_code == 201
+
+
+def test_a_list_that_would_take_the_database_too_long_is_ended_and_says_so(shop, program):
+    with psycopg.connect(os.environ["DATABASE_OWNER_URL"]) as owner, connection.cursor() as cursor:
+        owner.execute("LOCK TABLE accounts_customer IN ACCESS EXCLUSIVE MODE")  # no row is read in any time
+        cursor.execute("SET statement_timeout = '100ms'")
+        try:
+            answer = program.get("/customers?external_id=x")
+        finally:
+            cursor.execute("RESET statement_timeout")
+    assert (answer.status_code, answer.json()["code"]) == (503, "too_slow")
+    assert program.get("/customers").status_code == 200
 
 
 def test_only_json_is_read(program):

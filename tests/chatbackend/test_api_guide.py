@@ -50,7 +50,8 @@ async def test_the_examples_run_as_they_stand(models):
     await in_db(call_command)("create_api_key", "alice", "docs", stdout=out)
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     async with serving() as address:
-        environment = os.environ | {"API": address, "KEY": out.getvalue().strip(), "PATH": path}
+        models_named = {"SMALL": "small", "LARGE": "large"}
+        environment = os.environ | {"API": address, "KEY": out.getvalue().strip(), "PATH": path} | models_named
         running = await asyncio.create_subprocess_exec(
             "bash", "-c", script(), env=environment,
             stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
