@@ -247,6 +247,9 @@ class Statements(Listed, Resource):
     serializer_class = serializers.StatementRow
     orderings = ("-period", "period")
 
+    def get_queryset(self) -> Any:
+        return super().get_queryset().defer("lines", "printed")  # whole pages
+
     @extend_schema(responses=serializers.Month)
     def retrieve(self, request: Any, month: str) -> Response:
         """One month, such as `2026-11`: as it was closed, else its draft."""
