@@ -60,7 +60,7 @@ class ConversationPage(TenantAdmin):
 
     answered_by = DESK
     deeds: ClassVar = {"give_back": conversations.give_back, "close": conversations.close}
-    list_display = ("customer", "last_said", "state", "turn_count", "cost", "updated_at", "chatbot")
+    list_display = ("customer", "last_asked", "state", "turn_count", "cost", "updated_at", "chatbot")
     list_filter = (StateFilter, "chatbot", "updated_at")
     list_select_related = ("customer", "chatbot")
     search_fields = ("=id", "customer__external_id", "customer__attributes__name", "messages__text")
@@ -72,14 +72,14 @@ class ConversationPage(TenantAdmin):
         return True
 
     def get_queryset(self, request: HttpRequest) -> QuerySet:
-        latest = Message.objects.filter(conversation=OuterRef("pk")).order_by("-seq").values("text")[:1]
+        asked = Message.objects.filter(conversation=OuterRef("pk"), role=Message.Role.CUSTOMER)
         return (
             super()
             .get_queryset(request)
             .annotate(
                 turn_total=Count("turns", distinct=True),
                 cost_total=Sum("turns__calls__cost_micros"),
-                latest=Subquery(latest),
+                latest=Subquery(asked.order_by("-seq").values("text")[:1]),
             )
         )
 
@@ -132,8 +132,8 @@ class ConversationPage(TenantAdmin):
             self.message_user(request, str(refused).capitalize(), messages.ERROR)
         return HttpResponseRedirect(reverse("admin:cascade_conversation_change", args=[conversation_id]))
 
-    @display(description="last said")
-    def last_said(self, conversation: Any) -> str:
+    @display(description="last asked")
+    def last_asked(self, conversation: Any) -> str:
         return Truncator(conversation.latest or "–").chars(60)
 
     @display(description="turns", ordering="turn_total")

@@ -42,11 +42,11 @@ COMPARED = {
 
 def slices(seen: Mapping[str, Any], blind: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """A row for each kind of bad answer: how surely a good one outranks it, and blind, the customer left out."""
-    for name, area in seen.get("auc", {}).items():
-        if area is not None:
+    for name, meaning in MEANINGS.items():
+        if (area := seen.get("auc", {}).get(name)) is not None:
             low, high = seen.get("95 %", {}).get(name) or (None, None)
             told = {"auc": decimals(area), "low": decimals(low), "high": decimals(high)}
-            yield {"meaning": MEANINGS.get(name, name), "blind": decimals(blind.get("auc", {}).get(name)), **told}
+            yield {"meaning": meaning, "blind": decimals(blind.get("auc", {}).get(name)), **told}
 
 
 def pictures(folder: Path) -> list[tuple[str, str]]:
