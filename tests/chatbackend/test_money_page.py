@@ -196,7 +196,8 @@ def test_support_does_not_see_it_and_nonsense_is_not_found(shop):
     assert logged_in((shop, "support")).get(reverse("admin:money")).status_code == 403
     owner = logged_in((shop, "owner"))
     assert owner.get(reverse("admin:money"), {"first": "soon"}).status_code == 404
-    assert owner.get(reverse("admin:money"), {"first": "0001-01", "last": "2026-01"}).status_code == 200
+    assert owner.get(reverse("admin:money"), {"first": "0001-01", "last": "2026-01"}).status_code == 404
+    assert owner.get(reverse("admin:money"), {"first": "2000-01", "last": "2026-01"}).status_code == 200
 
 
 # --- budgets and tariffs on pages of their own ----------------------------------------------------
