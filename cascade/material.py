@@ -31,6 +31,7 @@ from cascade.values import (
     Customer,
     LanguageModel,
     LongPrompt,
+    Outcome,
     Passage,
     Price,
     Record,
@@ -284,7 +285,7 @@ def dearest_cost(call: models.ModelCall) -> Money:
         cache_write_tokens=call.cache_write_tokens,
         reasoning_tokens=call.reasoning_tokens,
     )
-    if call.model == MEMORY:
+    if call.model == MEMORY and call.outcome == Outcome.ACCEPTED:
         usage = Usage(call.prompt_tokens, -(-len(call.text) // pricing.CHARACTERS_PER_TOKEN))
     others = (pricing.cost(usage, price_value(row)) for row in prices_at(wanted, call.turn.created_at))
     return max(others, default=ZERO)

@@ -324,11 +324,11 @@ def _evict(tenant_id: UUID, chatbot_id: UUID, surplus: int) -> int:
 
 def forget(chatbot: Chatbot, *conditions: Q, **equal: Any) -> int:
     """Those of the chatbot's answers that a person chose; how many. Runs inside `in_tenant`."""
-    return _of(chatbot.tenant_id, chatbot.id).filter(*conditions, **equal).delete()[0]
+    return _of(chatbot.tenant_id, chatbot.id).filter(*conditions, **equal).only("pk").delete()[0]
 
 
 def erase(tenant_id: UUID, customer_id: UUID) -> int:
     """Forget every answer that was given to this customer, for whomever it was kept, with its vector; how many."""
     with in_tenant(tenant_id):
         theirs = Q(customer_id=customer_id) | Q(turn__conversation__customer_id=customer_id)
-        return RememberedAnswer.objects.filter(theirs, tenant_id=tenant_id).delete()[0]
+        return RememberedAnswer.objects.filter(theirs, tenant_id=tenant_id).only("pk").delete()[0]

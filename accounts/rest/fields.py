@@ -215,10 +215,13 @@ class Row(serializers.ModelSerializer):
 def _telling(rows: Any) -> list[tuple[str, Callable[[Any], Any], Callable[[Any], Any]]]:
     """Of a class of rows: each field's name, how its value is got (a source of "*": the row itself), how it is told."""
 
-    def got(source: str) -> Callable[[Any], Any]:
-        return (lambda row: row) if source == "*" else attrgetter(source)
+    def got(field: Any) -> Callable[[Any], Any]:
+        if field.source == "*":
+            return lambda row: row
+        by_id = isinstance(field, Ref) and not field.source.endswith("_id")  # the row behind it is not read for that
+        return attrgetter(f"{field.source}_id" if by_id else field.source)
 
-    return [(field.field_name, got(field.source), field.to_representation) for field in rows()._readable_fields]
+    return [(field.field_name, got(field), field.to_representation) for field in rows()._readable_fields]
 
 
 def _refuse_unknown(serializer: Any, data: Any) -> None:

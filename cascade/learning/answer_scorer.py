@@ -135,8 +135,9 @@ class AnswerScorer:
         trees = [self._predicted(self.joint_trees, of.joint_rows(members, m, None), known) for m in members]
         rows = np.vstack([of.joint_few(members, member) for member in members])
         if members not in self.joint_lines:
+            own = np.vstack([self.known.joint_few(members, member) for member in members])
             right, fold = self.quality[:, list(members)].T.ravel(), np.tile(self.fold, len(members))
-            self.joint_lines[members] = Line(rows, right, fold, logistic=True)
+            self.joint_lines[members] = Line(own, right, fold, logistic=True)
         line = self.joint_lines[members]
         told = line.own if known is None else line.of(rows)
         return np.asarray((np.column_stack(trees) + told.reshape(len(members), -1).T) / 2)

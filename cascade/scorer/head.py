@@ -30,7 +30,10 @@ DECIDED = 4.0  # logit of the trees, either way, from which on they decide alone
 
 @dataclass(frozen=True)
 class Head:
-    """logit = wide * that of the trees + deep * that of the network, which is 0 where the trees are DECIDED"""
+    """logit = wide * that of the trees + deep * that of the network.
+
+    Where that has the least weight it is not asked, and 0, for what the trees have DECIDED.
+    """
 
     trees: Trees
     wide: float = 1.0
@@ -68,7 +71,8 @@ def _halves(
     """(rows, 2): the logits of trees and network. Which rows are read is the trees' alone, so no engine changes it."""
     halves = np.zeros((len(readings), 2))
     halves[:, 0] = head.trees.logits([each.evidence for each in readings], [each.terms for each in readings])
-    undecided = [at for at in range(len(readings)) if not abs(halves[at, 0]) >= DECIDED]
+    decided = (abs(halves[:, 0]) >= DECIDED) & (head.deep <= LEAST)
+    undecided = np.flatnonzero(~decided)
     halves[undecided, 1] = network.logits(model, [readings[at].pieces for at in undecided])
     return halves
 

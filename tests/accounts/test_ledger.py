@@ -10,8 +10,9 @@ from uuid import UUID, uuid4
 
 import pytest
 from django.core.management import CommandError, call_command
-from django.db import DatabaseError, ProgrammingError, connections
+from django.db import DatabaseError, ProgrammingError, connection, connections
 from django.db.models import Sum
+from django.test.utils import CaptureQueriesContext
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, multiple, rule, run_state_machine_as_test
@@ -27,6 +28,8 @@ from accounts.tenants import create_tenant
 from tests.accounts.books import Terms, account, as_owner, at_once, charge, funded, held_turn, tamper
 
 pytestmark = pytest.mark.usefixtures("database")
+
+FLUSH = "pg_logical_emit_message"  # waits for the disk
 
 
 @pytest.fixture
@@ -127,6 +130,22 @@ def test_a_settlement_fails_whole_with_the_transcript_it_stands_beside(alice):
         raise ZeroDivisionError
     assert account(alice) == (100, 50)
     assert ledger.settle(alice, turn_id, [charge(20)])
+
+
+def test_a_settlement_is_on_disk_before_whoever_settles_goes_on(alice):
+    funded(alice, 200)
+    first, second = held_turn(alice, 50), held_turn(alice, 50)
+    with CaptureQueriesContext(connection) as alone:
+        ledger.settle(alice, first, [charge(20)])
+    with CaptureQueriesContext(connection) as again:
+        ledger.settle(alice, first, [charge(20)])
+    with CaptureQueriesContext(connection) as beside:
+        with in_tenant(alice):
+            ledger.settle(alice, second, [charge(20)])
+        flushed = len(beside)
+    assert FLUSH in alone.captured_queries[-1]["sql"]
+    assert not any(FLUSH in query["sql"] for query in again.captured_queries)
+    assert [FLUSH in query["sql"] for query in beside.captured_queries].index(True) == flushed - 1
 
 
 def test_what_makes_no_sense_is_refused(alice):

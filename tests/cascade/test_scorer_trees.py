@@ -91,5 +91,6 @@ def test_where_the_trees_decide_the_network_is_not_asked(tmp_path):
     model, _ = network.load(small_weights(tmp_path, poisoned=True))  # whatever it is asked, it says NaN
     readings = [Reading([2, 9, 3], [0.0], [])]
     for decided in (head.DECIDED, -head.DECIDED):
-        assert head.logits(model, Head(stump(decided), wide=0.5), readings) == [decided / 2]
-        assert np.isnan(head.logits(model, Head(stump(decided * 0.9)), readings)).all()
+        assert head.logits(model, Head(stump(decided), wide=0.5, deep=head.LEAST), readings) == [decided / 2]
+        assert np.isnan(head.logits(model, Head(stump(decided * 0.9), deep=head.LEAST), readings)).all()
+        assert np.isnan(head.logits(model, Head(stump(decided), deep=0.5), readings)).all()  # it has earned a say

@@ -109,7 +109,7 @@ def converse(shop: Shop, customer: str) -> Conversation:
     caller = shop.caller(customer)
     tenant = {"tenant_id": shop.tenant_id}
     with in_tenant(shop.tenant_id):
-        bot = Chatbot.objects.get()
+        bot = Chatbot.objects.earliest("created_at")
         talk = Conversation.objects.create(**tenant, chatbot=bot, customer_id=caller.customer_id)
         turn = Turn.objects.create(
             **tenant, conversation=talk, client_id="1", body_hash="", process_key=1, strategy=bot.live_strategy,

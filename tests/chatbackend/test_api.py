@@ -16,11 +16,11 @@ from django.utils import timezone
 from procrastinate.contrib.django.models import ProcrastinateJob
 
 from accounts import auth, ledger, webhooks
-from accounts.models import ApiKey, Customer, CustomerRecord, KeptAnswer, Member, Webhook
+from accounts.models import ApiKey, Customer, CustomerRecord, KeptAnswer, Member, Webhook, Widget
 from accounts.money import Money
 from accounts.rest import idempotency
 from accounts.tenancy import in_tenant
-from cascade.models import Article, Chatbot, Conversation, Message
+from cascade.models import Article, Chatbot, Conversation, DriftReading, Message
 from chatbackend.asgi import http
 from chatbackend.body_limit import limited
 from tests.api_cast import Program, member, send
@@ -97,21 +97,45 @@ def test_a_cursor_that_we_did_not_make_leads_nowhere(program, cursor):
         "/remembered-answers",
         "/proposals",
         "/drift-readings",
+        "/strategies",
+        "/shadow-trials",
         "/deliveries",
     ],
 )
 def test_a_list_asks_as_many_queries_for_many_rows_as_for_few(shop, program, path):
-    def queries() -> int:
+    def page() -> tuple[int, int]:
         with CaptureQueriesContext(connection) as asked:
-            assert program.get(path).status_code == 200
-        return len(asked)
+            told = program.get(path)
+        assert told.status_code == 200
+        return len(told.json()["results"]), len(asked)
 
-    converse(shop, "c1")
-    queries()
-    few = queries()
-    for number in range(3):
-        converse(shop, f"another{number}")
-    assert queries() == few
+    fill(shop, 1)
+    page()
+    few, queries = page()
+    for number in range(2, 5):
+        fill(shop, number)
+    many, same = page()
+    assert (many > few, same) == (True, queries)
+
+
+def fill(shop: Shop, number: int) -> None:
+    """One more row for every list."""
+    converse(shop, f"c{number}")
+    tenant, week = {"tenant_id": shop.tenant_id}, f"2026-10-{number:02}"
+    with in_tenant(shop.tenant_id):
+        bot = Chatbot.objects.earliest("created_at")
+        widget = Widget.objects.create(**tenant, public_key=f"wk_{number}")
+        Chatbot.objects.create(**tenant, name=f"b{number}", widget=widget, instructions="Help.")
+        bot.articles.create(**tenant, slug=f"a{number}", title="A", body="b")
+        bot.saved_replies.create(**tenant, name=f"r{number}", text="A")
+        bot.strategies.create(**tenant, version=100 + number, tiers=bot.live_strategy.tiers, deadline_seconds=9)
+        measured = dict.fromkeys(("turns", "reference_turns", "reference", "value", "low", "high", "p_value"), 1)
+        DriftReading.objects.create(**tenant, chatbot=bot, measure="cost", week=week, out_of_band=False, **measured)
+        hook, _ = Webhook.objects.get_or_create(
+            **tenant, url="https://example.com/", defaults={"events": [], "secret": b""}
+        )
+        now = timezone.now()
+        hook.deliveries.create(**tenant, event="export.ready", happened_at=now, content={}, due_at=now)
 
 
 def test_a_conversation_is_found_by_what_was_said_and_by_whom(shop, program):

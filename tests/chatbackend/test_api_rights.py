@@ -310,11 +310,13 @@ def test_no_list_shows_a_row_of_another_tenant(shop, charlie):
 @pytest.mark.parametrize(
     ("path", "body"),
     [
-        ("/articles", {"chatbot": None, "slug": "a", "title": "A", "body": "b"}),
+        ("/articles", {"slug": "a", "title": "A", "body": "b"}),
+        ("/saved-replies", {"name": "a", "text": "A"}),
+        ("/proposals", {}),
+        ("/remembered-answers/forget", {}),
         (
             "/strategies",
             {
-                "chatbot": None,
                 "deadline_seconds": 9,
                 "tiers": [{"model": "small", "threshold": 0.5, "deadline_seconds": 9, "max_output_tokens": 9}],
             },
