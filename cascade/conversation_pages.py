@@ -15,6 +15,7 @@ from django.contrib import admin, messages
 from django.contrib.admin.views.main import SEARCH_VAR
 from django.core.exceptions import PermissionDenied
 from django.db.models import Count, OuterRef, QuerySet, Subquery, Sum
+from django.db.models.functions import Coalesce
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import URLPattern, path, reverse
 from django.utils.text import Truncator
@@ -25,8 +26,8 @@ from accounts.models import Member
 from accounts.staff_pages import DESK, TenantAdmin
 from accounts.templatetags.money import dollars
 from cascade import conversations
-from cascade.models import Conversation, Message
-from cascade.story import story
+from cascade.models import Conversation, Message, ModelCall, Turn
+from cascade.story import signs, story
 
 State = Conversation.State
 UNCHANGED = 204  # HTMX leaves the page as it is
@@ -73,12 +74,14 @@ class ConversationPage(TenantAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet:
         asked = Message.objects.filter(conversation=OuterRef("pk"), role=Message.Role.CUSTOMER)
+        turns = Turn.objects.filter(conversation=OuterRef("pk")).values("conversation")
+        calls = ModelCall.objects.filter(turn__conversation=OuterRef("pk")).values("turn__conversation")
         return (
             super()
             .get_queryset(request)
             .annotate(
-                turn_total=Count("turns", distinct=True),
-                cost_total=Sum("turns__calls__cost_micros"),
+                turn_total=Coalesce(Subquery(turns.values(n=Count("pk"))), 0),
+                cost_total=Subquery(calls.values(n=Sum("cost_micros"))),
                 latest=Subquery(asked.order_by("-seq").values("text")[:1]),
             )
         )
@@ -91,12 +94,11 @@ class ConversationPage(TenantAdmin):
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict | None = None
     ) -> HttpResponse:
         conversation = self.get_object(request, object_id)
-        steps = story(conversation) if conversation else []
-        seen = digest([conversation.state, *(step.key for step in steps)]) if conversation else ""
+        seen = digest(signs(conversation)) if conversation else ""
         if request.headers.get("X-Seen") == seen and self.has_view_permission(request, conversation):
             return HttpResponse(status=UNCHANGED)
         told = {
-            "story": steps,
+            "story": story(conversation) if conversation else [],
             "seen": seen,
             "conversation": conversation,
             "may_answer": self.may_answer(request) and conversation and conversation.state != State.CLOSED,
@@ -145,6 +147,6 @@ class ConversationPage(TenantAdmin):
         return dollars(conversation.cost_total or 0)
 
 
-def digest(parts: list[str]) -> str:
+def digest(parts: list[Any]) -> str:
     """Another one as soon as a part is another."""
-    return sha256("\n".join(parts).encode()).hexdigest()
+    return sha256("\n".join(map(str, parts)).encode()).hexdigest()

@@ -20,7 +20,7 @@ from uuid import UUID
 
 import structlog
 from django.conf import settings
-from django.db.models import Exists, OuterRef, Subquery, Sum
+from django.db.models import Exists, OuterRef, QuerySet, Subquery, Sum
 from django.utils import timezone
 
 from accounts import ledger
@@ -65,12 +65,11 @@ async def explore(tenant_id: UUID, engine: Engine, draw: Callable[[], float] = r
     Under the lock that lets one process explore. `engine`'s scorer takes its time: nobody waits.
     """
     await in_db(bury)(tenant_id)
-    scoring, waiting = await in_db(_waiting)(tenant_id)
-    if not waiting:
+    if (scoring := await in_db(_scoring)(tenant_id)) is None:
         return 0
     judge = await _judge(engine.scorer, scoring)
     version, drawn = getattr(judge, "version", ""), 0
-    for turn_id in [turn_id for turn_id, judged_by in waiting if judged_by == version][:MOST_AT_ONCE]:
+    for turn_id in await in_db(_waiting)(tenant_id, version):
         planned = await in_db(_plan)(tenant_id, turn_id, version)
         if planned and (exploration := await in_db(_begin)(planned, engine.ceiling, draw())):
             await _ask(planned, exploration, engine, judge)
@@ -88,25 +87,29 @@ async def _judge(scorer: Scorer, scoring: Scoring) -> Scorer:
 # --- which turns, and what of them ----------------------------------------------------------
 
 
-def _waiting(tenant_id: UUID) -> tuple[Scoring, list[tuple[UUID, str | None]]]:
-    """Turns of exploring chatbots that nobody has looked at, oldest first: answered, or by no model well enough.
-
-    Each with the weights that judged it: where others judge by now, it must not keep the later ones waiting.
-    """
+def _scoring(tenant_id: UUID) -> Scoring | None:
+    """How the tenant's turns are judged by now; None: none waits, and no scorer need be started."""
     with in_tenant(tenant_id):
-        exploring = Chatbot.objects.filter(explored_share__gt=0, explored_micros_a_day__gt=0)
-        if not (bots := list(exploring.values_list("id", flat=True))):
-            return Scoring(), []
-        turns = Turn.objects.filter(
-            conversation__chatbot__in=bots,
-            state__in=(Turn.State.ANSWERED, Turn.State.HANDED_OVER),
-            created_at__gte=timezone.now() - WITHIN,
-            context__isnull=False,
-            exploration=None,
-        ).filter(~Exists(ModelCall.objects.filter(turn=OuterRef("pk"), model=MEMORY, outcome=Outcome.ACCEPTED)))
-        calls = ModelCall.objects.filter(turn=OuterRef("pk")).order_by("number").values("scorer_version")
-        judged = turns.annotate(judged_by=Subquery(calls[:1])).order_by("created_at")
-        return scorer_tuning.scoring(), list(judged.values_list("id", "judged_by"))
+        return scorer_tuning.scoring() if _unseen().exists() else None
+
+
+def _waiting(tenant_id: UUID, scorer_version: str) -> list[UUID]:
+    """The oldest turns to look at that these weights judged: those of others must not keep the later ones waiting."""
+    calls = ModelCall.objects.filter(turn=OuterRef("pk")).order_by("number").values("scorer_version")
+    with in_tenant(tenant_id):
+        judged = _unseen().annotate(judged_by=Subquery(calls[:1])).filter(judged_by=scorer_version)
+        return list(judged.order_by("created_at").values_list("id", flat=True)[:MOST_AT_ONCE])
+
+
+def _unseen() -> QuerySet[Turn]:
+    """Turns of exploring chatbots that nobody has looked at: answered, or by no model well enough. In `in_tenant`."""
+    return Turn.objects.filter(
+        conversation__chatbot__in=Chatbot.objects.filter(explored_share__gt=0, explored_micros_a_day__gt=0),
+        state__in=(Turn.State.ANSWERED, Turn.State.HANDED_OVER),
+        created_at__gte=timezone.now() - WITHIN,
+        context__isnull=False,
+        exploration=None,
+    ).filter(~Exists(ModelCall.objects.filter(turn=OuterRef("pk"), model=MEMORY, outcome=Outcome.ACCEPTED)))
 
 
 def _plan(tenant_id: UUID, turn_id: UUID, scorer_version: str) -> Planned | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from decimal import InvalidOperation
 from typing import Any, cast
 
 from django import forms
@@ -13,7 +12,7 @@ from django.utils.safestring import SafeString, mark_safe
 from django.views.decorators.http import require_POST
 from unfold.decorators import display
 
-from accounts.money import Money
+from accounts.money import ZERO, Money
 from accounts.staff_pages import BOOKS, TenantAdmin
 from cascade import frontier_plot, strategies, strategy_proposals
 from cascade.frontier_plot import Point
@@ -24,6 +23,19 @@ from cascade.turn_table import KINDS
 
 ASSUMED = "the assumed model"
 UNDER_WAY = (Proposal.State.QUEUED, Proposal.State.RUNNING)
+MOST = Money.from_usd(1_000_000)  # for 1,000 turns
+AIMS = {
+    "cheaper": "The same quality for less",
+    "better": "More quality for the same cost",
+    "promise": "A promise on bad answers",
+}
+ONLY_FOR = {  # the aims of a field that not every aim reads
+    "quality": ("cheaper",),
+    "dollars": ("better",),
+    "seconds": ("cheaper", "better"),
+    "most_bad": ("promise",),
+    "confidence": ("promise",),
+}
 
 
 class Percent(forms.FloatField):
@@ -38,31 +50,29 @@ class Thousand(forms.CharField):
     """Typed as dollars for 1,000 turns, kept as micro-dollars a turn."""
 
     def clean(self, value: Any) -> float | None:  # type: ignore[override]
-        typed = super().clean(value)
+        if not (typed := super().clean(value)):
+            return None
         try:
-            return Money.from_usd(typed).micros / 1000 if typed else None
-        except (ValueError, InvalidOperation):
+            amount = Money.from_usd(typed)
+        except (ValueError, ArithmeticError):
             raise forms.ValidationError("an amount like 2.50 is needed") from None
+        if not ZERO < amount <= MOST:
+            raise forms.ValidationError(f"an amount above 0 and up to {MOST.usd:,.0f} is needed")
+        return amount.micros / 1000
 
 
 class WishForm(forms.Form):
     """What to look for, in a support lead's words; then what a promise is to say, and what might be otherwise."""
 
     chatbot = forms.ModelChoiceField(Chatbot.objects.none(), empty_label=None)
-    aim = forms.ChoiceField(
-        choices=[
-            ("cheaper", "The same quality for less"),
-            ("better", "More quality for the same cost"),
-            ("promise", "A promise on bad answers"),
-        ]
-    )
+    aim = forms.ChoiceField(choices=[*AIMS.items()])
     quality = Percent(required=False, min_value=0, max_value=100, label="Hold this quality, % (empty: today's)")
     dollars = Thousand(required=False, label="Spend this on 1,000 turns, $ (empty: today's)")
-    seconds = forms.FloatField(required=False, min_value=0.1, label="Answer 95 % within, s (empty: any time)")
+    seconds = forms.FloatField(required=False, min_value=0.1, max_value=600, label="Answer 95 % within, s (empty: any)")
     most_bad = Percent(required=False, min_value=0.1, max_value=50, label="Bad, of the answers shown: at most, %")
     confidence = Percent(required=False, min_value=50, max_value=99.9, label="With this confidence, %")
     repriced = forms.ChoiceField(required=False, label="If this model's price")
-    times = forms.FloatField(required=False, min_value=0, max_value=1000, label="were so many times today's")
+    times = forms.FloatField(required=False, min_value=0.001, max_value=1000, label="were so many times today's")
     assumed_quality = Percent(required=False, min_value=0, max_value=100, label="If there were a model of quality, %")
     assumed_dollars = Thousand(required=False, label="for $ a 1,000 turns")
     like = forms.ChoiceField(required=False, label="else like")
@@ -88,12 +98,9 @@ class WishForm(forms.Form):
 
     def clean(self) -> dict[str, Any]:
         told = super().clean() or {}
-        if told.get("aim") == "better" and told.get("quality") is not None:
-            self.add_error("quality", "more quality is looked for: say what may be spent instead")
-        if told.get("aim") == "cheaper" and told.get("dollars"):
-            self.add_error("dollars", "the same quality is looked for: say which quality instead")
-        if told.get("dollars") == 0:
-            self.add_error("dollars", "nothing is answered for nothing")
+        for name, aims in ONLY_FOR.items():
+            if "aim" in told and told["aim"] not in aims and told.get(name) is not None:
+                self.add_error(name, f"leave it empty, or look for: {' or '.join(AIMS[aim] for aim in aims)}")
         if bool(told.get("repriced")) != (told.get("times") is not None):
             self.add_error("times", "say both, which model and how many times its price")
         assumed = [told.get(name) not in (None, "") for name in ("assumed_quality", "assumed_dollars", "like")]

@@ -7,11 +7,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from django.db.models import Prefetch
+from django.db.models import Count, Prefetch
 
 from accounts.templatetags.money import dollars
 from cascade.models import Conversation, Message, ModelCall, Turn
-from cascade.values import Outcome
+from cascade.values import FinishReason, Outcome
+
+NOT_WHOLE: dict[str, str] = {
+    FinishReason.LENGTH: "it was cut at its greatest length",
+    FinishReason.CONTENT_FILTER: "its provider filtered it",
+    FinishReason.OTHER: "its provider ended it early",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,8 +126,15 @@ def verdict(call: ModelCall) -> str:
     limit = f"{call.threshold:.3f}"
     score = "no score" if call.score is None else f"score {call.score:.3f}"
     match call.outcome:
+        case Outcome.ACCEPTED if call.threshold <= 0:
+            return "Shown: no score is asked for here."
         case Outcome.ACCEPTED:
             return f"Shown: {score}, needs {limit}."
+        case Outcome.REJECTED if call.finish_reason == FinishReason.GIVEN_UP:
+            return f"Given up while it was written: {score} so far, needs {limit}."
+        case Outcome.REJECTED if call.finish_reason in NOT_WHOLE or call.threshold <= 0:
+            why = NOT_WHOLE.get(call.finish_reason, "it is empty")
+            return f"Not shown: {why}, and only a whole answer is scored or shown."
         case Outcome.REJECTED if call.score is None:
             return f"Not shown: {score}, and what is not scored is never shown (needs {limit})."
         case Outcome.REJECTED:
@@ -133,6 +146,13 @@ def verdict(call: ModelCall) -> str:
         case Outcome.CANCELLED:
             return "Stopped before it was whole."
     return "Being asked."
+
+
+def signs(conversation: Conversation) -> list[Any]:
+    """Others as soon as `story` has more to tell: two queries that read no text."""
+    turns = conversation.turns.order_by("created_at").values_list("id", "state").annotate(Count("calls"))
+    said = conversation.messages.order_by("seq").values_list("id", "feedback__rating")
+    return [conversation.state, *turns, *said]
 
 
 def story(conversation: Conversation) -> list[Step]:

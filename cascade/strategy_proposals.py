@@ -9,6 +9,7 @@ strategy that is live now, on questions that did not choose it (`cascade.optimis
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import copy
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
@@ -113,16 +114,22 @@ def propose(tenant_id: UUID, proposal_id: UUID, progress: Progress = lambda perc
     if row.state not in (State.QUEUED, State.RUNNING):
         return row
     try:
-        report, strategy = _search(row.chatbot, Wish(**row.wish), tell)
-        ended: dict[str, Any] = {"state": State.PROPOSED, "report": report, "strategy": strategy}
-    except (BadTable, Unreachable, CannotPromise, NothingBetter, strategies.UnfitTiers) as refusal:
-        told = refusal.args[1] if len(refusal.args) > 1 else {}
-        ended = {"state": State.REFUSED, "refusal": str(refusal.args[0]), "report": told}
+        done = _note(tenant_id, proposal_id, percent=100, step="", **_ended(row, tell))
     except Exception:
         _note(tenant_id, proposal_id, state=State.FAILED, refusal="it broke off; the operator's log says why")
         raise
-    log.info("strategy_searched", tenant_id=str(tenant_id), proposal_id=str(proposal_id), state=ended["state"])
-    return _note(tenant_id, proposal_id, percent=100, step="", **ended)
+    log.info("strategy_searched", tenant_id=str(tenant_id), proposal_id=str(proposal_id), state=done.state)
+    return done
+
+
+def _ended(row: Proposal, tell: Progress) -> dict[str, Any]:
+    """The columns of a search that found something, or that was refused."""
+    try:
+        report, strategy = _search(row.chatbot, Wish(**row.wish), tell)
+        return {"state": State.PROPOSED, "report": report, "strategy": strategy}
+    except (BadTable, Unreachable, CannotPromise, NothingBetter, strategies.UnfitTiers) as refusal:
+        told = refusal.args[1] if len(refusal.args) > 1 else {}
+        return {"state": State.REFUSED, "refusal": str(refusal.args[0]), "report": told}
 
 
 def _note(tenant_id: UUID, proposal_id: UUID, **columns: Any) -> Proposal:
@@ -138,7 +145,10 @@ def _search(chatbot: Chatbot, wish: Wish, tell: Progress) -> tuple[dict[str, Any
         raise BadTable("the chatbot has no live strategy to compare with; promote one first")
     tell(5, f"reading the turns of the last {DAYS} days")
     now = timezone.now()
-    recorded = turn_table.read(chatbot, now - timedelta(days=DAYS), now)
+    read = copy(chatbot)
+    if wish.aim == "promise":
+        read.reference_model = ""  # that it agrees with a dearer model is no person's judgement
+    recorded = turn_table.read(read, now - timedelta(days=DAYS), now)
     chain = [tier["model"] for tier in live.tiers]
     if wish.aim == "promise":
         return _promise(recorded, wish, live, chain)
@@ -170,6 +180,7 @@ def _promise(
     """The live strategy's models, each as strict as the promise takes. Raises BadTable, CannotPromise.
 
     Only answers that somebody judged count: a score says what the scorer believes, and it cannot vouch for itself.
+    `recorded` was read without the reference model.
     """
     table, promise = recorded.learnable(chain), Promise(wish.most_bad, wish.confidence)
     judged = replace(table, quality=np.where((table.quality == 0) | (table.quality == 1), table.quality, np.nan))

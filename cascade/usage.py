@@ -45,10 +45,15 @@ class TooLong(ValueError):
     """More than a year at once, or an end before its beginning."""
 
 
-def report(tenant_id: UUID, since: datetime, until: datetime, by: str) -> list[dict[str, Any]]:
-    """Charges and their corrections from `since` until before `until`, by a key of GROUPS. Raises TooLong."""
+def check_length(since: datetime, until: datetime) -> None:
+    """Raises TooLong."""
     if not timedelta(0) <= until - since <= LONGEST:
         raise TooLong("from `since` to `until` are 0 to 366 days")
+
+
+def report(tenant_id: UUID, since: datetime, until: datetime, by: str) -> list[dict[str, Any]]:
+    """Charges and their corrections from `since` until before `until`, by a key of GROUPS. Raises TooLong."""
+    check_length(since, until)
     joins = WHOSE if by in ("customer", "segment") else ""
     sql = REPORT.format(key=GROUPS[by], joins=joins, order="1" if by == "day" else "6")
     with in_tenant(tenant_id), connection.cursor() as cursor:

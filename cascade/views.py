@@ -305,18 +305,19 @@ class Usage(Resource):
     )
     def retrieve(self, request: Any) -> Response:
         since, until = period(request, self.filters, timedelta(days=30))
-        try:
-            rows = usage.report(self.caller.tenant_id, since, until, request.query_params.get("by", "day"))
-        except usage.TooLong as refused:
-            raise Problem("conflict", str(refused), parameter="since") from None
+        rows = usage.report(self.caller.tenant_id, since, until, request.query_params.get("by", "day"))
         return Response(serializers.UsageReport({"since": since, "until": until, "results": rows}).data)
 
 
 def period(request: Any, filters: Any, usual: timedelta) -> tuple[datetime, datetime]:
-    """Since when, until when."""
+    """Since when, until when: a year at most. Raises Problem with the parameter's name."""
     told = lists.chosen(request, filters, set())
     until = told.get("until", timezone.now())
     try:
-        return told.get("since", until - usual), until
+        since = told.get("since", until - usual)
+        usage.check_length(since, until)
     except OverflowError as refused:
         raise Problem("conflict", str(refused), parameter="until") from None
+    except usage.TooLong as refused:
+        raise Problem("conflict", str(refused), parameter="since") from None
+    return since, until

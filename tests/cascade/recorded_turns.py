@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
+from typing import Any
 
 import numpy as np
 from django.utils import timezone
@@ -113,12 +114,22 @@ def recorded_turns(
 def rate(shown: ModelCall, right: bool, seq: int) -> None:
     """What the customer thought of the answer, and what is kept for a label to be learnt from it. In `in_tenant`."""
     own = {"tenant_id": shown.tenant_id, "created_at": shown.created_at}
-    context = Context(CustomerValue("c"), "What does it cost?", shown.created_at)
-    TurnContext.objects.create(**own, turn=shown.turn, context=CONTEXT.dump_python(context, mode="json"))
+    TurnContext.objects.create(**own, **_asked_in(shown.turn))
     said = Message.objects.create(
         **own, conversation=shown.turn.conversation, turn=shown.turn, role="assistant", text=shown.text, seq=seq
     )
     Feedback.objects.create(**own, message=said, rating=1 if right else -1)
+
+
+def remember(turns: list[Turn]) -> None:
+    """Keep what the models were shown in each, so that their answers can be compared."""
+    with in_tenant(turns[0].tenant_id):
+        TurnContext.objects.bulk_create(TurnContext(tenant_id=turn.tenant_id, **_asked_in(turn)) for turn in turns)
+
+
+def _asked_in(turn: Turn) -> dict[str, Any]:
+    context = Context(CustomerValue("c"), "What does it cost?", turn.created_at)
+    return {"turn": turn, "context": CONTEXT.dump_python(context, mode="json")}
 
 
 def _talks(shop: Shop, count: int) -> list[Conversation]:

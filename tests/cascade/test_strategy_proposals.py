@@ -7,6 +7,7 @@ import json
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.db import DataError
 from django.urls import reverse
 from django.utils import timezone
 
@@ -14,7 +15,7 @@ from accounts.tenancy import in_tenant
 from cascade import strategies, strategy_proposals
 from cascade.models import CascadeStrategy, Chatbot, Proposal, StrategyChange
 from cascade.strategy_proposals import Wish
-from tests.cascade.recorded_turns import recorded_turns
+from tests.cascade.recorded_turns import recorded_turns, remember
 from tests.cast import open_shop
 from tests.chatbackend.test_admin import logged_in
 from tests.chatbackend.test_tasks import work
@@ -134,11 +135,25 @@ def test_a_promise_on_bad_answers_makes_every_model_as_strict_as_it_takes(shop):
     assert "set the floor" in page  # 0.3 would let bad ones pass
 
 
-def test_no_promise_is_made_on_what_the_scorer_believes(shop):
-    recorded_turns(shop, 400, threshold=TOO_STRICT)  # nobody judged anything
+@pytest.mark.parametrize("reference", ["", "large"])
+def test_no_promise_is_made_on_what_the_scorer_believes(shop, reference):
+    """Nor on what a dearer model said."""
+    shop.change(reference_model=reference)
+    remember(recorded_turns(shop, 400, threshold=TOO_STRICT))  # nobody judged anything
     found = search(shop, Wish("promise"))
     assert (found.state, found.strategy) == ("refused", None)
     assert "at most 5% bad with 95% confidence needs 118 labelled answers, there are 0" in found.refusal
+
+
+@pytest.mark.filterwarnings("ignore:invalid value")
+def test_a_search_that_breaks_off_is_over(shop):
+    recorded_turns(shop, 200, threshold=TOO_STRICT)
+    free = Wish(quality=0.5, prices={"large": 0})
+    begun = strategy_proposals.begin(chatbot_of(shop), free, "bob")
+    with pytest.raises(DataError):  # a share of nothing is no number: it cannot be kept
+        strategy_proposals.propose(shop.tenant_id, begun.id)
+    with in_tenant(shop.tenant_id):
+        assert Proposal.objects.get().state == "failed"
 
 
 def test_what_another_market_would_bring_is_told_and_nothing_is_proposed(shop):
@@ -179,12 +194,23 @@ def page_of(client, proposal) -> str:
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        ({"aim": "cheaper", "dollars": "1"}, "say which quality instead"),
-        ({"aim": "better", "quality": "90"}, "say what may be spent instead"),
+        ({"aim": "cheaper", "dollars": "1"}, "or look for: More quality for the same cost"),
+        ({"aim": "cheaper", "most_bad": "3"}, "or look for: A promise on bad answers"),
+        ({"aim": "better", "quality": "90"}, "or look for: The same quality for less"),
+        ({"aim": "better", "confidence": "90"}, "or look for: A promise on bad answers"),
+        ({"aim": "promise", "quality": "90"}, "or look for: The same quality for less"),
+        ({"aim": "promise", "dollars": "1"}, "or look for: More quality for the same cost"),
+        ({"aim": "promise", "seconds": "5"}, "less or More quality for the same cost"),
         ({"aim": "cheaper", "times": "2"}, "which model and how many times its price"),
         ({"aim": "cheaper", "like": "large"}, "its quality, its cost and which model it is like"),
         ({"aim": "promise", "repriced": "large", "times": "2"}, "not on what might be"),
+        ({"aim": "cheaper", "repriced": "large", "times": "0"}, "greater than or equal to 0.001"),
         ({"aim": "better", "dollars": "much"}, "an amount like 2.50"),
+        ({"aim": "better", "dollars": "Infinity"}, "an amount like 2.50"),
+        ({"aim": "better", "dollars": "-5"}, "an amount above 0"),
+        ({"aim": "better", "dollars": "0"}, "an amount above 0"),
+        ({"aim": "better", "dollars": "1e30"}, "up to 1,000,000"),
+        ({"aim": "cheaper", "assumed_dollars": "0"}, "an amount above 0"),
         ({"aim": "cheaper", "quality": "140"}, "less than or equal to 100"),
         ({"aim": "cheaper", "seconds": "0"}, "greater than or equal to 0.1"),
     ],

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from django.conf import settings
-from playwright.async_api import Browser, BrowserContext
+from playwright.async_api import Browser, BrowserContext, expect
 
 from accounts.tenancy import in_db
 from chatbackend.asgi import http
@@ -15,6 +15,8 @@ from tests.chatbackend.sockets import running
 from tests.chatbackend.test_admin import logged_in
 
 DESK = {"width": 1280, "height": 800}
+PATIENCE = 60.0  # seconds, on a busy machine
+expect.set_options(timeout=PATIENCE * 1000)
 
 
 @asynccontextmanager

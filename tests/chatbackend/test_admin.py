@@ -54,7 +54,7 @@ from cascade.models import (
     Upload,
 )
 from cascade.scorer.rows import CONTEXT
-from cascade.story import spans
+from cascade.story import spans, verdict
 from tests.cast import Shop, open_shop
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -357,6 +357,17 @@ def test_a_conversation_tells_how_each_reply_was_made(shop, alice):
         assert told in page, told
 
 
+def test_the_inbox_adds_up_each_conversation_for_itself(shop, alice):
+    with in_tenant(shop.tenant_id):
+        talk = Conversation.objects.get()
+        made = (talk.turns.count(), sum(call.cost_micros for call in ModelCall.objects.filter(turn__conversation=talk)))
+        talk.id = uuid7()
+        talk.save(force_insert=True)  # nothing was said in it
+    rows = alice.get(list_url(Conversation)).context["cl"].result_list
+    assert made[0]
+    assert {(row.turn_total, row.cost_total) for row in rows} == {made, (0, None)}
+
+
 def test_the_time_of_a_turn_is_told_step_by_step_and_comes_to_the_whole():
     begun = timezone.now()
     at = lambda seconds: begun + timedelta(seconds=seconds)  # noqa: E731
@@ -373,6 +384,21 @@ def test_the_time_of_a_turn_is_told_step_by_step_and_comes_to_the_whole():
     ]
     assert sum(span.width for span in found) == 100
     assert (found[1].left, found[1].wait_width) == (20, 10)
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        ({"outcome": "accepted", "threshold": 0, "finish_reason": "stop"}, "no score is asked for here"),
+        ({"outcome": "rejected", "threshold": 0.5, "finish_reason": "length"}, "it was cut"),
+        ({"outcome": "rejected", "threshold": 0, "finish_reason": "content-filter"}, "its provider filtered it"),
+        ({"outcome": "rejected", "threshold": 0, "finish_reason": "stop"}, "it is empty"),
+        ({"outcome": "rejected", "threshold": 0.5, "finish_reason": "given-up", "score": 0.1}, "score 0.100 so far"),
+        ({"outcome": "rejected", "threshold": 0.5, "finish_reason": "stop"}, "what is not scored is never shown"),
+    ],
+)
+def test_why_an_answer_was_shown_or_not_is_told_as_it_was(call, said):
+    assert said in verdict(ModelCall(**call))
 
 
 def test_the_ledger_shows_running_sum_and_totals(shop, alice):

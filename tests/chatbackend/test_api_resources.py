@@ -198,6 +198,9 @@ def test_a_strategy_is_replayed_and_tried_in_the_shadow(shop, program):
     recorded_turns(shop, 120)
     report = program.get(f"/strategies/{live}/replay").json()
     assert (report["as_recorded"], report["saved"]["mean"]) == (120, pytest.approx(0))
+    for since in ("2020-01-01T00:00:00Z", "2999-01-01T00:00:00Z"):
+        refused = program.get(f"/strategies/{live}/replay?since={since}").json()
+        assert [error["parameter"] for error in refused["errors"]] == ["since"]
     assert program.post("/shadow-trials", {"strategy": live, "turns": 50}).json()["code"] == "conflict"
     with in_tenant(shop.tenant_id):
         tiers = [{"model": "large", "threshold": 0.3, "deadline_seconds": 10, "max_output_tokens": 100}]
