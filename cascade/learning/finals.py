@@ -85,7 +85,7 @@ class Alikeness:
         return self._weight(a & b) / either if either else 1.0
 
     def _weight(self, said: set[str]) -> float:
-        return sum(self.rarity.get(word, self.rarest) for word in said)
+        return math.fsum(self.rarity.get(word, self.rarest) for word in said)  # exact: a set has no order
 
 
 def words(text: str) -> list[str]:
