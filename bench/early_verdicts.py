@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from tokenizers import Tokenizer
 from tqdm import tqdm
 
 from cascade.early_verdicts import sentence_ends
@@ -56,14 +57,14 @@ def drafts(rows: Sequence[Row], weights: Path) -> list[Draft]:
     several = [(row, found) for row in rows if len(found := prefixes(row.answer)) > 1]
     made = []
     for row, texts in tqdm(several, unit="answer"):
-        readings = [network.reading(tokenizer, row.context, text, manifest.budget, manifest.window) for text in texts]
-        logits = head.logits(engine, joined, readings)  # type: ignore[arg-type]
+        readings = [network.reading(tokenizer, row.context, text, manifest.window) for text in texts]
+        logits = head.logits(engine, joined, readings)
         scores = tuple(manifest.calibration.probability(logit) for logit in logits)
         made.append(Draft(half(row), row.good, tuple(len(text.split()) for text in texts), scores))
     return made
 
 
-def _parts(weights: Path) -> tuple[object, object]:
+def _parts(weights: Path) -> tuple[Tokenizer, head.Head]:
     return network.tokenizer_of(weights / "tokenizer.json"), head.load(weights)
 
 

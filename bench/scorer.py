@@ -1,8 +1,8 @@
 """How fast the scorer is served, side by side with plain transformers on the same weights: `python -m bench.scorer`.
 
-On one thread: one pair of 64, 128, 256 and 512 pieces, then sixteen turns at once through the served process, text,
+On one thread: one text of 32, 64, 128, 256 and 512 pieces, then sixteen turns at once through the served process, text,
 tokenizer and trees included everywhere, and what that process holds in memory. Plain transformers reads every answer,
-the served process those that its trees leave undecided: so once with right answers alone, once with half of them wrong.
+the served process those that its trees leave hope for: so once with right answers alone, once with half of them wrong.
 With `--data ROWS.jsonl.gz ...` also how far the engines' scores lie apart on labelled answers. Each figure is the best
 of several rounds, taken in turns; processor time is told beside the clock's, since others may be busy. Ratios travel
 between machines; milliseconds do not.
@@ -46,34 +46,27 @@ def best_ms(calls: Mapping[str, Callable[[], object]], rounds: int) -> dict[str,
     return {name: min(times[1:]) for name, times in took.items()}
 
 
-# --- one pair -------------------------------------------------------------------------------
+# --- one text -------------------------------------------------------------------------------
 
 
-class Whole(torch.nn.Module):
-    """The model as transformers has it, for OpenVINO to convert."""
-
-    def __init__(self, model: torch.nn.Module) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        return self.model(input_ids=ids, attention_mask=mask).logits[:, 0]
-
-
-def direct() -> dict[str, object]:
+def direct() -> dict[str, network.Reader]:
     """Plain transformers, and each engine called directly on what transformers made of the weights."""
     short, plain = network.load(WEIGHTS, torch.bfloat16)[0], network.load(WEIGHTS)[0]
-    openvino = engines.Engine("openvino", engines.by_openvino(Whole(plain), "bf16"), 1)
-    return {"transformers fp32": plain, "torch bf16": short, "openvino bf16": openvino}
+    compute = engines.by_openvino(plain, "bf16")
+    return {
+        "transformers fp32": plain,
+        "torch bf16": short,
+        "openvino bf16": engines.Engine("openvino", compute, 1, plain.pairing),
+    }
 
 
-def one_pair(ours: engines.Engine) -> None:
+def one_text(ours: engines.Engine) -> None:
     models = {**direct(), "served": ours}
-    print(f"one pair, ms of the processor   (served: {ours.name}, {ours.at_once} at once)")
+    print(f"one text, ms of the processor   (served: {ours.name}, {ours.at_once} at once)")
     print(f"{'pieces':>8} " + " ".join(f"{name:>17}" for name in models) + "   served / faster direct")
-    for length in (64, 128, 256, 512):
-        pair = [[101, *([2000] * (length - 2)), 102]]
-        calls = {name: partial(network.logits, model, pair) for name, model in models.items()}
+    for length in (32, 64, 128, 256, 512):
+        text = [[101, *([2000] * (length - 2)), 102]]
+        calls = {name: partial(network.vectors, model, text) for name, model in models.items()}
         took = best_ms(calls, 15)
         faster = min(took["torch bf16"], took["openvino bf16"])
         figures = " ".join(f"{ms:>17.1f}" for ms in took.values())
@@ -140,8 +133,10 @@ async def side_by_side(
     for _ in range(rounds + 1):
         for name, way in ways.items():
             took[name].append(await timed(way, scorer))
-    pieces, undecided = transformers.lengths(asked)
-    print(f"\n{TURNS} turns at once, {told}: {min(pieces)} to {max(pieces)} pieces, {undecided} undecided by the trees")
+    pieces, hopeful = transformers.lengths(asked)
+    print(
+        f"\n{TURNS} turns at once, {told}: {min(pieces)} to {max(pieces)} pieces, {hopeful} with hope left by the trees"
+    )
     print(f"{'':33} {'a second':>9} {'served':>8}   {'a processor second':>18} {'served':>8}")
     best = {name: [min(times) for times in zip(*found[1:], strict=True)] for name, found in took.items()}
     for name, (clock, processor) in best.items():
@@ -179,24 +174,24 @@ class Transformers:
         self.head, self.manifest = head.load(WEIGHTS), read(WEIGHTS)
 
     def readings(self, asked: Sequence[tuple[Context, str]]) -> list[Reading]:
-        budget, window = self.manifest.budget, self.manifest.window
-        return [network.reading(self.tokenizer, *turn, budget, window) for turn in asked]
+        return [network.reading(self.tokenizer, *turn, self.manifest.window) for turn in asked]
 
     def lengths(self, asked: Sequence[tuple[Context, str]]) -> tuple[list[int], int]:
         """Pieces of each, and how many the served process has the network read."""
         found = self.readings(asked)
         looked_up = self.head.trees.logits([each.evidence for each in found], [each.terms for each in found])
-        return [len(each.pieces) for each in found], sum(abs(logit) < head.DECIDED for logit in looked_up)
+        pieces = [len(each.asked) + len(each.answered) for each in found]
+        return pieces, sum(logit > head.HOPELESS for logit in looked_up)
 
     async def judge(self, asked: Sequence[tuple[Context, str]], at_once: int) -> None:
         found = self.readings(asked)
         self.head.trees.logits([each.evidence for each in found], [each.terms for each in found])
         for at in range(0, len(found), at_once):
-            network.logits(self.model, [each.pieces for each in found[at : at + at_once]])
+            network.logits(self.model, [each[:2] for each in found[at : at + at_once]])
 
-    def scores(self, found: Sequence[Reading], model: object = None) -> list[float]:
+    def scores(self, found: Sequence[Reading], model: network.Reader | None = None) -> list[float]:
         """Probabilities; `model`: another engine in place of plain transformers."""
-        logits = head.logits(model or self.model, self.head, found)  # type: ignore[arg-type]
+        logits = head.logits(model or self.model, self.head, found)
         return [self.manifest.calibration.probability(logit) for logit in logits]
 
 
@@ -218,7 +213,7 @@ def agreement(paths: Sequence[Path]) -> None:
     expected = plain.scores(found)
     print(f"\n{len(rows)} labelled answers against transformers fp32: largest difference, same verdict at {ACCEPT}")
     for name, compute in engines.candidates(WEIGHTS):
-        theirs = plain.scores(found, engines.Engine(name, compute, 1))
+        theirs = plain.scores(found, engines.Engine(name, compute, 1, plain.model.pairing))
         apart = max(abs(a - b) for a, b in zip(theirs, expected, strict=True))
         same = [(a >= at) == (b >= at) for at in ACCEPT for a, b in zip(theirs, expected, strict=True)]
         print(f"  {name:<15} {apart:.4f}   {sum(same) / len(same):.2%}")
@@ -229,7 +224,7 @@ def main() -> None:
     parser.add_argument("--data", nargs="+", type=Path, default=[])
     asked = parser.parse_args()
     torch.set_num_threads(1)
-    one_pair(engines.fastest(WEIGHTS))
+    one_text(engines.fastest(WEIGHTS))
     asyncio.run(sixteen())
     if asked.data:
         agreement(asked.data)

@@ -1,8 +1,8 @@
 """What the scorer's trees owe to what: `python -m bench.scorer_parts --data ROWS.jsonl.gz ...`
 
-Prints the AUC of every slice on the validation rows, and of the swaps made from them: of the shipped network alone; of
-trees over the evidence alone, over evidence and terms, with the rows made beside the given ones, and without what tells
-how facts hold together, each grown anew; then of trees that were grown
+Prints the AUC of every slice on the validation rows, and of the swaps made from them: of the shipped weights, of their
+trees alone and of their network alone; of trees over the evidence alone, over evidence and terms, with the rows made
+beside the given ones, and without what tells how facts hold together, each grown anew; then of trees that were grown
 without one source of rows, on that source: what a tenant gets that the scorer has never seen.
 """
 
@@ -16,6 +16,7 @@ from pathlib import Path
 
 import torch
 
+from cascade.scorer import head
 from cascade.scorer import model as network
 from cascade.scorer.evidence import TOGETHER
 from cascade.scorer.fitting import TrainingConfig
@@ -40,7 +41,7 @@ class Read:
 
 
 def read(row: Row) -> Reading:
-    return network.reading(TOKENIZER, row.context, row.answer, CONFIG.budget, CONFIG.window)
+    return network.reading(TOKENIZER, row.context, row.answer, CONFIG.window)
 
 
 def read_all(rows: Sequence[Row], weights: Sequence[float]) -> list[Read]:
@@ -85,10 +86,15 @@ def without_company(found: Sequence[Read]) -> list[Read]:
     ]
 
 
-def network_alone(tested: Sequence[Read]) -> dict[str, float | None]:
-    model, _ = network.load(WEIGHTS)
+def shipped(tested: Sequence[Read]) -> None:
+    """The whole, then each half alone."""
+    model, joined = network.load(WEIGHTS)[0], head.load(WEIGHTS)
+    readings = [each.reading for each in tested]
     with torch.autocast("cpu", torch.bfloat16):
-        return ranked(tested, network.logits(model, [each.reading.pieces for each in tested]))
+        show("the shipped weights", ranked(tested, head.logits(model, joined, readings)))
+        show("their network alone", ranked(tested, network.logits(model, [each[:2] for each in readings])))
+    looked_up = joined.trees.logits([each.evidence for each in readings], [each.terms for each in readings])
+    show("their trees alone", ranked(tested, looked_up))
 
 
 def show(name: str, found: dict[str, float | None]) -> None:
@@ -103,9 +109,10 @@ def main() -> None:
     swaps, beside = made_from(given, CONFIG)
     weights = [1.0] * len(given) + [CONFIG.swap_weight] * len(swaps) + [CONFIG.beside_weight] * len(beside)
     tested_on = [*validation, *(row for row in own_record_measure(validation) if not row.good)]
-    learnt, tested = read_all([*given, *swaps, *beside], weights), read_all(tested_on, [1.0] * len(tested_on))
+    tested = read_all(tested_on, [1.0] * len(tested_on))
     print(f"{'':<44}", *(f"{name[:6]:>6}" for name in (*SLICES, "swaps")))
-    show("network alone", network_alone(tested))
+    shipped(tested)
+    learnt = read_all([*given, *swaps, *beside], weights)
     show("trees: evidence alone", trees(without_terms(learnt), without_terms(tested)))
     show("trees: evidence and terms, given rows", trees(learnt[: len(given)], tested))
     show("trees: the same, and swaps", trees(learnt[: len(given) + len(swaps)], tested))

@@ -11,6 +11,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from itertools import islice
 
 from cascade.scorer.alignment import STOP_WORDS, Fact, Index, align
 from cascade.scorer.lexing import clean, lex
@@ -75,9 +76,9 @@ def _rivals(fact: Fact, index: Index, types: dict[int, str]) -> list[Field]:
     ][:8]
 
 
-def beside_the_point(rows: Sequence[Row], seed: int) -> Iterator[Row]:
+def beside_the_point(rows: Sequence[Row], seed: int, *, each: int = 1) -> Iterator[Row]:
     """Every good row's question with answers of other conversations on other subjects: one of the same customer's,
-    one of anybody's, where they are found."""
+    `each` of anybody's, where they are found."""
     good = [row for row in rows if row.good]
     topics = {row.id: _words(row.context.question) | _words(row.answer) for row in good}
     by_user: dict[str, list[Row]] = defaultdict(list)
@@ -87,13 +88,12 @@ def beside_the_point(rows: Sequence[Row], seed: int) -> Iterator[Row]:
         by_source[row.source].append(row)
     for row in good:
         chance = random.Random(f"{seed}/beside/{row.id}")  # noqa: S311
-        own, others = by_user[row.user_id], by_source[row.source]
-        for number, pool in enumerate((own, others)):
-            tried = chance.sample(pool, min(len(pool), 6))
-            donor = next((other for other in tried if _elsewhere(row, other, topics)), None)
-            if donor:
+        for number, (pool, most) in enumerate(((by_user[row.user_id], 1), (by_source[row.source], each))):
+            tried = chance.sample(pool, min(len(pool), 6 * most))
+            donors = islice((other for other in tried if _elsewhere(row, other, topics)), most)
+            for place, donor in enumerate(donors):
                 yield replace(
-                    row, id=f"{row.id}/beside{number}", good=False, negative_type="off_topic", needs=None,
+                    row, id=f"{row.id}/beside{number + place}", good=False, negative_type="off_topic", needs=None,
                     answer=donor.answer,
                 )  # fmt: skip
 

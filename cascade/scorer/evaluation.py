@@ -49,10 +49,7 @@ def scores(folder: Path, rows: Sequence[Row], *, blind: bool = False) -> list[fl
     manifest = read(folder)
     model, tokenizer = network.load(folder)
     readings = [
-        network.reading(
-            tokenizer, blanked(r.context) if blind else r.context, r.answer, manifest.budget, manifest.window
-        )
-        for r in rows
+        network.reading(tokenizer, blanked(r.context) if blind else r.context, r.answer, manifest.window) for r in rows
     ]
     with torch.autocast("cpu", torch.bfloat16):
         found = head.logits(model, head.load(folder), readings)

@@ -1,7 +1,8 @@
-"""What trees look up and what the network reads, joined into one logit, each with the weight that it has earned.
+"""What the trees know of the customer and what the network says of the subject, joined into one logit.
 
-The wide and the deep half of Cheng et al., "Wide & deep learning for recommender systems" (2016), with boosted trees
-for the wide one. The weights are fitted on rows that neither was trained on.
+The trees tell whether an answer is right for this customer, the network whether it is to the point at all. It is heard
+only where it is certain that an answer is not, and asked only where the trees leave hope: half of all answers need no
+network. Wide and deep (Cheng et al. 2016), each with the weight that it has earned on rows that neither was trained on.
 """
 
 from __future__ import annotations
@@ -16,31 +17,29 @@ import numpy.typing as npt
 import torch
 from safetensors import safe_open
 from safetensors.numpy import save_file
-from transformers import DistilBertForSequenceClassification
+from torch.nn.functional import softplus
 
 from cascade.scorer import model as network
-from cascade.scorer.model import Reading
+from cascade.scorer.model import Reader, Reading
 from cascade.scorer.trees import Trees
 
 NAME = "head.safetensors"
 ARRAYS = tuple(field.name for field in fields(Trees) if field.name != "vocabulary")
-LEAST = 0.05  # weight of the network: rows that trees learnt by heart do not silence it
-DECIDED = 4.0  # logit of the trees, either way, from which on they decide alone: most answers need no network
+CERTAIN = 4.0  # log odds against an answer from which on the network is heard
+HOPELESS = -4.0  # logit of the trees, some 3 % to be good, from which on doubts would change nothing
+LEAST = 0.05  # weight of the trees
 
 
 @dataclass(frozen=True)
 class Head:
-    """logit = wide * that of the trees + deep * that of the network.
-
-    Where that has the least weight it is not asked, and 0, for what the trees have DECIDED.
-    """
+    """logit = wide * trees - deep * doubt, the doubt as in `_doubts`"""
 
     trees: Trees
     wide: float = 1.0
     deep: float = 1.0
 
 
-def logits(model: DistilBertForSequenceClassification, head: Head, readings: Sequence[Reading]) -> list[float]:
+def logits(model: Reader, head: Head, readings: Sequence[Reading]) -> list[float]:
     """The scorer's logit of every reading, in the order given."""
     if not readings:
         return []
@@ -48,9 +47,7 @@ def logits(model: DistilBertForSequenceClassification, head: Head, readings: Seq
     return found
 
 
-def weighed(
-    model: DistilBertForSequenceClassification, head: Head, readings: Sequence[Reading], good: Sequence[bool]
-) -> Head:
+def weighed(model: Reader, head: Head, readings: Sequence[Reading], good: Sequence[bool]) -> Head:
     """The head with the weights of greatest likelihood for these rows, which must not have been trained on."""
     from scipy.optimize import minimize
 
@@ -60,21 +57,24 @@ def weighed(
         misfit = np.logaddexp(0, sign * (halves @ at[:2] + at[2])).sum()
         return float(misfit + ((at[:2] - 1) ** 2).sum())  # where rows are few, both stay near 1
 
-    found = minimize(loss, np.array([1.0, 1.0, 0.0]), bounds=[(LEAST, None), (LEAST, None), (None, None)]).x
+    found = minimize(loss, np.array([1.0, 1.0, 0.0]), bounds=[(LEAST, None), (0, None), (None, None)]).x
     return replace(head, wide=round(float(found[0]), 4), deep=round(float(found[1]), 4))
 
 
 @torch.inference_mode()  # type: ignore[untyped-decorator]
-def _halves(
-    model: DistilBertForSequenceClassification, head: Head, readings: Sequence[Reading]
-) -> npt.NDArray[np.float64]:
-    """(rows, 2): the logits of trees and network. Which rows are read is the trees' alone, so no engine changes it."""
-    halves = np.zeros((len(readings), 2))
-    halves[:, 0] = head.trees.logits([each.evidence for each in readings], [each.terms for each in readings])
-    decided = (abs(halves[:, 0]) >= DECIDED) & (head.deep <= LEAST)
-    undecided = np.flatnonzero(~decided)
-    halves[undecided, 1] = network.logits(model, [readings[at].pieces for at in undecided])
-    return halves
+def _halves(model: Reader, head: Head, readings: Sequence[Reading]) -> npt.NDArray[np.float64]:
+    """(rows, 2): the logits of the trees, and the network's doubts, negative."""
+    looked_up = head.trees.logits([each.evidence for each in readings], [each.terms for each in readings])
+    hopeful = [at for at, logit in enumerate(looked_up) if logit > HOPELESS]
+    doubts = np.zeros(len(readings))
+    doubts[hopeful] = _doubts(network.logits(model, [readings[at][:2] for at in hopeful]))
+    return np.stack([np.asarray(looked_up, float), -doubts], axis=1)
+
+
+def _doubts(read: Sequence[float]) -> npt.NDArray[np.float64]:
+    """Next to nothing unless the log odds against an answer are beyond CERTAIN, then by how much. NaN stays NaN."""
+    found: npt.NDArray[np.float64] = softplus(-(torch.tensor(read, dtype=torch.float64) + CERTAIN)).numpy()
+    return found
 
 
 def save(head: Head, folder: Path) -> None:

@@ -27,9 +27,8 @@ class UnfitWeights(ValueError):
 @dataclass(frozen=True, slots=True)
 class Manifest:
     version: str  # the first 12 hex digits of the sha256 over both weights files' sha256
-    rendering: int  # of `text.render`; other texts would be other inputs
-    window: int  # word pieces
-    budget: int  # pieces of the text, by estimate
+    rendering: int  # of `text.read`; other texts would be other inputs
+    window: int  # word pieces of each text
     calibration: Calibration
     config: Mapping[str, Any]  # the training configuration
     data: Mapping[str, Any]  # file names, rows, sha256
@@ -41,7 +40,7 @@ class Manifest:
 
 
 def describe(folder: Path, **facts: Any) -> Manifest:
-    """The manifest of freshly written weights. `facts`: window, budget, calibration, config, data, metrics."""
+    """The manifest of freshly written weights. `facts`: window, calibration, config, data, metrics."""
     files = {name: _sha256(folder / name) for name in FILES}
     return Manifest(
         version=hashlib.sha256((files["model.safetensors"] + files["head.safetensors"]).encode()).hexdigest()[:12],
@@ -60,13 +59,15 @@ def read(folder: Path) -> Manifest:
     """The folder's manifest, its files checked. Raises UnfitWeights."""
     try:
         found = json.loads((folder / NAME).read_text())
+        if found["rendering"] != RENDERING:
+            raise UnfitWeights(f"{folder} was trained on rendering {found['rendering']}, this code writes {RENDERING}")
         manifest = Manifest(**{**found, "calibration": Calibration(**found["calibration"])})
     except FileNotFoundError:
         raise UnfitWeights(f"{folder} has no {NAME}: train weights with manage.py train_scorer") from None
+    except UnfitWeights:
+        raise
     except (ValueError, TypeError, KeyError) as error:
         raise UnfitWeights(f"{folder / NAME} is not a manifest: {error!r}") from error
-    if manifest.rendering != RENDERING:
-        raise UnfitWeights(f"{folder} was trained on rendering {manifest.rendering}, this code writes {RENDERING}")
     for name in FILES:
         if not (folder / name).is_file() or _sha256(folder / name) != manifest.files.get(name):
             raise UnfitWeights(f"{folder / name} is not the file that {NAME} describes")

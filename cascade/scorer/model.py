@@ -1,6 +1,8 @@
-"""The network: MiniLM's encoder carried over exactly into DistilBERT's architecture, with one logit on top.
+"""The network: MiniLM's encoder carried over exactly into DistilBERT's architecture, and a small head on top.
 
-Needs torch; imported by training, evaluation and the scorer's own process, never by the web process.
+The encoder is never changed: it makes one vector of what was asked and one of what was answered, each the mean of its
+pieces (Reimers and Gurevych, "Sentence-BERT", 2019). The head, which is trained, tells from both whether the answer is
+to the point. Needs torch; imported by training, evaluation and the scorer's own process, never by the web process.
 """
 
 from __future__ import annotations
@@ -9,14 +11,16 @@ import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from safetensors.torch import load_file, save_file
-from tokenizers import AddedToken, Tokenizer
-from transformers import DistilBertConfig, DistilBertForSequenceClassification
+from tokenizers import Tokenizer
+from torch.nn import Dropout, Linear, ReLU, Sequential
+from torch.nn.functional import normalize
+from transformers import DistilBertConfig, DistilBertModel
 
-from cascade.scorer.text import MARKS, read
+from cascade.scorer.text import read
 from cascade.values import Context
 
 ENCODER_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
@@ -28,33 +32,77 @@ class WrongBytes(ValueError):
     """A file is not the one that was measured and pinned."""
 
 
+class Pairing(torch.nn.Module):
+    """The head: log odds that an answer is to the point, from the vectors of question and answer, each of length 1.
+
+    It goes by how far both point the same way, in the learnt directions one by one and in all.
+    """
+
+    def __init__(self, size: int, directions: int = 64) -> None:
+        super().__init__()
+        self.asked, self.answered = Linear(size, directions), Linear(size, directions)
+        self.judge = Sequential(Linear(directions + 1, directions), ReLU(), Dropout(0.2), Linear(directions, 1))
+
+    def forward(self, asked: torch.Tensor, answered: torch.Tensor) -> torch.Tensor:
+        """`asked`, `answered`: (rows, size). Returns (rows,)."""
+        directions = self.asked(asked) * self.answered(answered)
+        cosine = (asked * answered).sum(1, keepdim=True)
+        found: torch.Tensor = self.judge(torch.cat([10 * directions, 3 * cosine], 1))[:, 0]  # of like size to start
+        return found
+
+
+class Network(torch.nn.Module):
+    """Encoder and head."""
+
+    def __init__(self, sizes: DistilBertConfig) -> None:
+        super().__init__()
+        self.distilbert = DistilBertModel(sizes)
+        self.pairing = Pairing(sizes.dim)
+
+    def forward(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """`ids`, `mask` (texts, pieces) -> vectors of length 1 (texts, dim), float32."""
+        ids, mask = ids.to(self.distilbert.device), mask.to(self.distilbert.device)
+        hidden = self.distilbert(input_ids=ids, attention_mask=mask).last_hidden_state.float()
+        return normalize((hidden * mask[:, :, None]).sum(1), dim=1)
+
+
+class Reader(Protocol):
+    """What computes: the network itself, or one of `engines`."""
+
+    @property
+    def pairing(self) -> Pairing: ...
+
+    def __call__(self, ids: torch.Tensor, mask: torch.Tensor, /) -> torch.Tensor: ...
+
+
 def tokenizer_of(path: Path) -> Tokenizer:
-    """The tokenizer of a weights folder, or of the base encoder, with the marks kept whole."""
+    """The tokenizer of a weights folder, or of the base encoder."""
     tokenizer = Tokenizer.from_file(str(path))
     tokenizer.no_truncation()
     tokenizer.no_padding()
-    tokenizer.add_special_tokens([AddedToken(token) for token, _ in MARKS.values()])
     return tokenizer
 
 
-def encode(tokenizer: Tokenizer, text: str, window: int) -> list[int]:
+def encode(tokenizer: Tokenizer, text: str, window: int) -> tuple[int, ...]:
     """Ids of one text, cut at its end to `window` pieces."""
     ids: list[int] = tokenizer.encode(text).ids
-    return ids if len(ids) <= window else [*ids[: window - 1], ids[-1]]
+    return tuple(ids if len(ids) <= window else [*ids[: window - 1], ids[-1]])
 
 
 class Reading(NamedTuple):
     """All that the scorer goes by for one answer."""
 
-    pieces: Sequence[int]  # for the network
+    asked: tuple[int, ...]  # word pieces, for the network,
+    answered: tuple[int, ...]
     evidence: Sequence[float]  # and these for the trees
     terms: Sequence[str]
 
 
-def reading(tokenizer: Tokenizer, context: Context, answer: str, budget: int, window: int) -> Reading:
-    """`budget`, `window`: word pieces, of the text as estimated and as counted."""
-    text, evidence, terms = read(context, answer, budget=budget)
-    return Reading(encode(tokenizer, text, window), evidence, terms)
+def reading(tokenizer: Tokenizer, context: Context, answer: str, window: int) -> Reading:
+    """`window`: word pieces of either text."""
+    found = read(context, answer)
+    asked, answered = (encode(tokenizer, text, window) for text in (found.asked, found.answered))
+    return Reading(asked, answered, found.evidence, found.terms)
 
 
 def batch_of(encoded: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -71,26 +119,23 @@ def batch_of(encoded: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tens
 def config(**changes: Any) -> DistilBertConfig:
     """MiniLM-L6's sizes in DistilBERT's words."""
     sizes = {"dim": 384, "hidden_dim": 1536, "n_heads": 12, "n_layers": 6, "vocab_size": 30522}
-    rates = {"dropout": 0.0, "attention_dropout": 0.0, "seq_classif_dropout": 0.1}
-    return DistilBertConfig(**{**sizes, **rates, "num_labels": 1, "attn_implementation": "eager", **changes})
+    return DistilBertConfig(**{**sizes, "attn_implementation": "sdpa", **changes})
 
 
-def from_minilm(folder: Path) -> tuple[DistilBertForSequenceClassification, Tokenizer]:
-    """The untrained scorer. `folder` holds MiniLM's model.safetensors and tokenizer.json.
+def from_minilm(folder: Path) -> tuple[Network, Tokenizer]:
+    """The network with an untrained head. `folder` holds MiniLM's model.safetensors and tokenizer.json.
 
     Raises WrongBytes unless both are the pinned ones.
     """
     for name, expected in (("model.safetensors", ENCODER_SHA256), ("tokenizer.json", TOKENIZER_SHA256)):
         if hashlib.sha256((folder / name).read_bytes()).hexdigest() != expected:
             raise WrongBytes(f"{folder / name} is not sentence-transformers/all-MiniLM-L6-v2 as pinned")
-    tokenizer = tokenizer_of(folder / "tokenizer.json")
-    model = DistilBertForSequenceClassification(config())
+    model = Network(config())
     weights = _as_distilbert(load_file(folder / "model.safetensors"))
-    _start_marks(weights["embeddings.word_embeddings.weight"], tokenizer)
     missing, unexpected = model.distilbert.load_state_dict(weights, strict=False)
     if missing or unexpected:
         raise WrongBytes(f"encoder does not fit: missing {missing}, unexpected {unexpected}")
-    return model, tokenizer
+    return model.eval(), tokenizer_of(folder / "tokenizer.json")
 
 
 def _as_distilbert(bert: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -119,48 +164,52 @@ def _as_distilbert(bert: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return found
 
 
-def _start_marks(embeddings: torch.Tensor, tokenizer: Tokenizer) -> None:
-    """Each mark starts near the word that says what it means, instead of at an unused row."""
-    for token, word in MARKS.values():
-        embeddings[tokenizer.token_to_id(token)] = embeddings[tokenizer.token_to_id(word)] + 0.02 * torch.randn(
-            embeddings.shape[1], generator=torch.Generator().manual_seed(tokenizer.token_to_id(token))
-        )
-
-
-def save(model: DistilBertForSequenceClassification, tokenizer: Tokenizer, folder: Path) -> None:
-    """config.json, tokenizer.json and model.safetensors (bf16, under 50 MB)."""
+def save(model: Network, tokenizer: Tokenizer, folder: Path) -> None:
+    """config.json, tokenizer.json and model.safetensors (the encoder in bf16, the head in fp32; under 50 MB)."""
     folder.mkdir(parents=True, exist_ok=True)
-    tensors = {name: t.detach().to(torch.bfloat16).contiguous() for name, t in model.state_dict().items()}
+    tensors = {
+        name: (t.to(torch.bfloat16) if name.startswith("distilbert.") else t).detach().contiguous()
+        for name, t in model.state_dict().items()
+    }
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-    written = {**model.config.to_dict(), "architectures": ["DistilBertForSequenceClassification"], "dtype": "bfloat16"}
+    written = {**model.distilbert.config.to_dict(), "architectures": ["DistilBertModel"], "dtype": "bfloat16"}
     (folder / "config.json").write_text(json.dumps(written, indent=1, sort_keys=True) + "\n")
     tokenizer.save(str(folder / "tokenizer.json"))
 
 
-def load(folder: Path, dtype: torch.dtype = torch.float32) -> tuple[DistilBertForSequenceClassification, Tokenizer]:
-    """A saved scorer, ready to score."""
+def load(folder: Path, dtype: torch.dtype = torch.float32) -> tuple[Network, Tokenizer]:
+    """A saved network, ready to read. `dtype`: the encoder's; the head is always fp32."""
     sizes = json.loads((folder / "config.json").read_text())
-    model = DistilBertForSequenceClassification(DistilBertConfig(**{**sizes, "attn_implementation": "sdpa"}))
+    model = Network(DistilBertConfig(**{**sizes, "attn_implementation": "sdpa"}))
     model.load_state_dict(load_file(folder / "model.safetensors"))
-    return model.to(dtype).eval(), tokenizer_of(folder / "tokenizer.json")
+    model.distilbert.to(dtype)
+    return model.eval(), tokenizer_of(folder / "tokenizer.json")
+
+
+def logits(reader: Reader, pairs: Sequence[tuple[tuple[int, ...], tuple[int, ...]]]) -> list[float]:
+    """Log odds of each (asked, answered), in the order given. A text that comes twice is read once."""
+    if not pairs:
+        return []
+    places = {text: place for place, text in enumerate(dict.fromkeys(text for pair in pairs for text in pair))}
+    found = vectors(reader, list(places))
+    asked, answered = (found[[places[pair[side]] for pair in pairs]] for side in (0, 1))
+    with torch.inference_mode(), torch.autocast("cpu", enabled=False):
+        told: list[float] = reader.pairing(asked, answered).tolist()
+    return told
 
 
 @torch.inference_mode()  # type: ignore[untyped-decorator]
-def logits(
-    model: DistilBertForSequenceClassification, encoded: Sequence[Sequence[int]], pieces_a_batch: int = 4_096
-) -> list[float]:
-    """One logit a text, in the order given; batches are made of texts of like length."""
-    order = sorted(range(len(encoded)), key=lambda i: len(encoded[i]))
-    found = [0.0] * len(encoded)
-    batch: list[int] = []
+def vectors(reader: Reader, texts: Sequence[Sequence[int]], pieces_a_batch: int = 4_096) -> torch.Tensor:
+    """(texts, dim), float32, in the order given; batches are made of texts of like length."""
+    order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
+    read, batch = list[torch.Tensor](), list[int]()
     for position, i in enumerate(order):
         batch.append(i)
-        longer = len(encoded[order[position + 1]]) if position + 1 < len(order) else 0
+        longer = len(texts[order[position + 1]]) if position + 1 < len(order) else 0
         if position + 1 == len(order) or (len(batch) + 1) * longer > pieces_a_batch:
-            ids, mask = batch_of([encoded[j] for j in batch])
-            for j, logit in zip(
-                batch, model(input_ids=ids, attention_mask=mask).logits[:, 0].float().tolist(), strict=True
-            ):
-                found[j] = logit
+            read.append(reader(*batch_of([texts[j] for j in batch])).float().cpu())
             batch = []
+    together = torch.cat(read)
+    found = torch.empty_like(together)
+    found[order] = together
     return found

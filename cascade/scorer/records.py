@@ -1,7 +1,7 @@
 """A customer's attributes and records as flat, canonical fields, with the facts that follow from them.
 
-Any JSON object will do: nothing here knows a tenant's keys. Which fields are worth showing, and how they
-bear on an answer, is decided elsewhere (`alignment`, `text`).
+Any JSON object will do: nothing here knows a tenant's keys. How a field bears on an answer is decided elsewhere
+(`alignment`).
 """
 
 from __future__ import annotations
@@ -32,12 +32,10 @@ class Field:
     group: int
     keys: tuple[str, ...]  # canonical words of its key
     lexemes: tuple[Lexeme, ...]
-    when: str = ""  # "5 days ago", for moments
     moment: datetime | None = None
     is_id: bool = False  # the record's own id
     raw: str = ""  # as the tenant wrote it
     is_count: bool = False  # how many entries a list has
-    depth: int = 1  # 1: of the record itself, more: of an object inside it
 
 
 @dataclass(slots=True)
@@ -117,11 +115,11 @@ class _Reader:
                 yield from self._walk(record, item, _key_words(str(key)[:LONGEST_KEY]) or keys, inside, depth + 1)
         elif isinstance(value, (list, tuple)):
             counted = Lexeme("number", str(len(value)), str(len(value)) if value else "none")
-            yield replace(self._field(record, group, keys, (counted,)), is_count=True, depth=depth)
+            yield replace(self._field(record, group, keys, (counted,)), is_count=True)
             for item in value:
                 yield from self._walk(record, item, keys, group, depth + 1)
         else:
-            yield replace(self._scalar(record, group, keys, value), depth=depth)
+            yield self._scalar(record, group, keys, value)
 
     def _scalar(self, record: int, group: int, keys: tuple[str, ...], value: Any) -> Field:
         if isinstance(value, bool):
@@ -130,8 +128,7 @@ class _Reader:
             value = f"{Decimal(str(value)):f}" if abs(value) < 1e15 else str(value)
         text = str(value)
         lexemes = tuple(lexeme for lexeme in lex(text, self.now) if lexeme.kind != "stop")[:MOST_LEXEMES]
-        moment = _moment(text, self.now)
-        return self._field(record, group, keys, lexemes, moment, text)
+        return self._field(record, group, keys, lexemes, _moment(text, self.now), text)
 
     def _field(
         self,
@@ -143,8 +140,7 @@ class _Reader:
         raw: str = "",
     ) -> Field:
         self.left -= 1
-        when = _distance(moment, self.now) if moment else ""
-        return Field(record, group, keys, lexemes, when, moment, raw=raw)
+        return Field(record, group, keys, lexemes, moment, raw=raw)
 
 
 @lru_cache(maxsize=1_024)
@@ -162,19 +158,3 @@ def _moment(text: str, now: datetime) -> datetime | None:
     except ValueError:
         return None
     return moment if moment.tzinfo else moment.replace(tzinfo=now.tzinfo)
-
-
-def _distance(moment: datetime, now: datetime) -> str:
-    """How long ago, or ahead, in the words people use: hours up to two days, then days, then years."""
-    hours = (now - moment).total_seconds() / 3600
-    exact = bool(moment.hour or moment.minute or moment.second)
-    if exact and 0 <= hours < 48:
-        return f"{int(hours)} hours ago"
-    days = (now.date() - moment.date()).days
-    if abs(days) > 730:
-        return ""
-    if days == 0:
-        return "today"
-    if abs(days) == 1:
-        return "yesterday" if days > 0 else "tomorrow"
-    return f"{days} days ago" if days > 0 else f"in {-days} days"

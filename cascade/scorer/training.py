@@ -1,8 +1,8 @@
 """How a scorer is trained: load, split, fit trees and network, weigh them, calibrate, measure, save.
 
-Trees and network learn from the same rows; wrong answers made from right ones teach both. Nothing of the validation
-rows enters either: one half of their customers weighs and calibrates, the other is reported. The loop that changes the
-network is in `fitting`, what the trees are in `trees`.
+Trees learn which answer is right for whom, the network which is to the point; wrong answers made from right ones teach
+both. Nothing of the validation rows enters either: one half of their customers weighs and calibrates, the other is
+reported. The loop that teaches the network is in `fitting`, what the trees are in `trees`.
 """
 
 from __future__ import annotations
@@ -24,9 +24,11 @@ from cascade.scorer.counterfactuals import beside_the_point, own_record_swaps
 from cascade.scorer.evaluation import measured, scores
 from cascade.scorer.fitting import Example, TrainingConfig, fit
 from cascade.scorer.rows import Row, fingerprint, half, read_rows
+from cascade.scorer.text import plain
 from cascade.scorer.trees import Trees
 
 Say = Callable[[str], None]
+TO_THE_POINT = {None: True, "right_answer_wrong_user": True, "fact_corrupted": True, "off_topic": False}
 
 
 def train(
@@ -36,14 +38,16 @@ def train(
     config: TrainingConfig,
     *,
     beside: Sequence[Path] = (),
+    keep_trees: Path | None = None,
     say: Say = print,
     progress: Callable[[int, int, float], None] = lambda step, steps, loss: None,
 ) -> manifest.Manifest:
     """Train on the rows of split "train" and write a folder of weights that can be served.
 
     The rows of `beside` teach too, and no more: `paths` alone calibrate and measure, however few they are. `start`
-    holds the plain MiniLM encoder, or weights of an earlier run. Resumes when `folder` has a
-    checkpoint of the same rows, start and configuration.
+    holds the plain MiniLM encoder, or weights of an earlier run. `keep_trees`: weights whose trees are taken as they
+    are, and none is grown. What the encoder has read when a run is killed is not read again by the next with the same
+    rows, start and configuration.
     Raises ValueError when a split is empty, WrongBytes when the encoder is not the pinned one.
     """
     learnt, validation = read_rows([*paths, *beside], "train"), read_rows(paths, "validation")
@@ -51,23 +55,16 @@ def train(
         raise ValueError("rows of split train and of split validation are needed")
     torch.manual_seed(config.seed)  # a new head begins at random
     model, tokenizer = _start(start)
-    swaps, elsewhere = made_from(learnt, config)
-    rows = [*learnt, *swaps, *elsewhere]
-    say(f"reading {len(rows)} rows")
-    readings = [_read(tokenizer, row, config) for row in rows]
-    say("growing trees")
-    weights = [1.0] * len(learnt) + [config.swap_weight] * len(swaps) + [config.beside_weight] * len(elsewhere)
-    grown = grow(rows, readings, weights, _trees_of(start), config)
-    told = zip(rows[: len(learnt) + len(swaps)], readings, strict=False)
-    examples = [Example(reading.pieces, float(row.good), row.group_id) for row, reading in told]
+    grown = head.load(keep_trees).trees if keep_trees else _grown(learnt, tokenizer, start, config, say)
+    say("teaching the network")
+    examples = lessons(learnt, tokenizer, config)
     checkpoint = folder / f"checkpoint-{_terms([*paths, *beside], start, config)}.pt"
     fit(model, examples, config, checkpoint=checkpoint, say=progress)
     network.save(model, tokenizer, folder)
     head.save(head.Head(grown), folder)
     facts: dict[str, Any] = {
         "window": config.window,
-        "budget": config.budget,
-        "config": asdict(config),
+        "config": asdict(config) | ({"trees of": _version(keep_trees)} if keep_trees else {}),
         "data": {
             "files": sorted(p.name for p in (*paths, *beside)),
             "rows": len(learnt),
@@ -78,6 +75,12 @@ def train(
     written = finish(folder, validation, facts)
     checkpoint.unlink(missing_ok=True)
     return written
+
+
+def _version(weights: Path) -> str:
+    """Also of weights that are no longer served."""
+    found: str = json.loads((weights / manifest.NAME).read_text())["version"]
+    return found
 
 
 def _terms(paths: Sequence[Path], start: Path, config: TrainingConfig) -> str:
@@ -92,7 +95,7 @@ def finish(folder: Path, validation: Sequence[Row], facts: dict[str, Any]) -> ma
     chosen = [row for row in validation if half(row) == 0]
     reported = [row for row in validation if half(row) == 1]
     own = own_record_measure(validation)
-    fitted = _weigh(folder, chosen, facts["budget"], facts["window"])
+    fitted = _weigh(folder, chosen, facts["window"])
     calibrated = manifest.describe(folder, calibration=fitted, metrics={}, **facts)
     manifest.write(calibrated, folder)
     found = scores(folder, [*reported, *chosen, *own])
@@ -118,10 +121,10 @@ def _figures(rows: Sequence[Row], found: Sequence[float]) -> dict[str, Any] | No
     return {"rows": told.rows, "auc": told.auc, "ece": told.ece, "95 %": ranges}
 
 
-def _weigh(folder: Path, chosen: Sequence[Row], budget: int, window: int) -> calibration.Calibration:
+def _weigh(folder: Path, chosen: Sequence[Row], window: int) -> calibration.Calibration:
     """Weights of trees and network, written into the folder; the map from their logit to a probability."""
     model, tokenizer = network.load(folder)
-    readings = [network.reading(tokenizer, row.context, row.answer, budget, window) for row in chosen]
+    readings = [network.reading(tokenizer, row.context, row.answer, window) for row in chosen]
     good = [row.good for row in chosen]
     with torch.autocast("cpu", torch.bfloat16):
         joined = head.weighed(model, head.load(folder), readings, good)
@@ -140,7 +143,17 @@ def _read(tokenizer: Tokenizer, row: Row, config: TrainingConfig) -> network.Rea
     """A training row as the scorer reads it; half of them go without passages: a tenant may have none."""
     without = random.Random(row.id).random() < 0.5  # noqa: S311
     context = replace(row.context, passages=()) if without else row.context
-    return network.reading(tokenizer, context, row.answer, config.budget, config.window)
+    return network.reading(tokenizer, context, row.answer, config.window)
+
+
+def _grown(learnt: Sequence[Row], tokenizer: Tokenizer, start: Path, config: TrainingConfig, say: Say) -> Trees:
+    swaps, elsewhere = made_from(learnt, config)
+    rows = [*learnt, *swaps, *elsewhere]
+    say(f"reading {len(rows)} rows")
+    readings = [_read(tokenizer, row, config) for row in rows]
+    say("growing trees")
+    weights = [1.0] * len(learnt) + [config.swap_weight] * len(swaps) + [config.beside_weight] * len(elsewhere)
+    return grow(rows, readings, weights, _trees_of(start), config)
 
 
 def _trees_of(start: Path) -> Trees | None:
@@ -172,6 +185,21 @@ def grow(
 def made_from(rows: Sequence[Row], config: TrainingConfig) -> tuple[list[Row], list[Row]]:
     """Wrong answers made from the rows: swaps, and answers beside the point."""
     return list(own_record_swaps(rows, config.seed, each=2)), list(beside_the_point(rows, config.seed))
+
+
+def lessons(rows: Sequence[Row], tokenizer: Tokenizer, config: TrainingConfig) -> list[Example]:
+    """What teaches the network: each question with each answer once, to the point if it is a right one for anybody.
+
+    Beside the point are the given answers that are, and right ones of other conversations. Answers that people found
+    bad, nobody knows why, teach it nothing.
+    """
+    found: dict[tuple[str, str], bool] = {}
+    for row in [*rows, *beside_the_point(rows, config.seed, each=config.strangers)]:
+        if (to_the_point := TO_THE_POINT.get(row.negative_type)) is not None:
+            pair = plain(row.context.question), plain(row.answer)
+            found[pair] = found.get(pair, False) or to_the_point
+    pieces = {text: network.encode(tokenizer, text, config.window) for pair in found for text in pair}
+    return [Example(pieces[asked], pieces[answered], float(right)) for (asked, answered), right in found.items()]
 
 
 def own_record_measure(validation: Sequence[Row]) -> list[Row]:

@@ -32,8 +32,7 @@ class Judge:
     def reading(self, question: Question) -> Reading | None:
         """What the network is given; None for an answer that cannot be read, whatever stands in it."""
         try:
-            budget, window = self.manifest.budget, self.manifest.window
-            return network.reading(self.tokenizer, question.context, question.answer, budget, window)
+            return network.reading(self.tokenizer, question.context, question.answer, self.manifest.window)
         except Exception as error:
             print(f"scorer: an answer could not be read: {error!r}"[:500], file=sys.stderr, flush=True)
             return None
@@ -43,7 +42,7 @@ class Judge:
 
     def scores(self, readings: Sequence[Reading | None]) -> list[float]:
         """A probability for each, NaN where there is nothing to read."""
-        logits = iter(head.logits(self.engine, self.head, [each for each in readings if each]))  # type: ignore[arg-type]
+        logits = iter(head.logits(self.engine, self.head, [each for each in readings if each]))
         return [self.manifest.calibration.probability(next(logits)) if each else math.nan for each in readings]
 
 

@@ -7,19 +7,17 @@ from typing import Any
 
 import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
-from transformers import DistilBertForSequenceClassification
 
 from cascade.scorer import head, manifest
 from cascade.scorer import model as network
 from cascade.scorer.calibration import Calibration
-from cascade.scorer.text import MARKS
 from cascade.scorer.trees import no_trees
 
 
 def small_tokenizer() -> Tokenizer:
-    """Letters, digits and marks: WordPiece as BERT's, with a vocabulary of a few hundred."""
+    """Letters and digits: WordPiece as BERT's, with a vocabulary of a few hundred."""
     signs = [chr(c) for c in range(33, 127)]
-    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *[t for t, _ in MARKS.values()], *signs, *["##" + s for s in signs]]
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *signs, *["##" + s for s in signs]]
     vocabulary = {piece: number for number, piece in enumerate(dict.fromkeys(pieces))}
     tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
@@ -32,14 +30,13 @@ def small_tokenizer() -> Tokenizer:
 def small_weights(folder: Path, *, poisoned: bool = False) -> Path:
     """Writes a folder that can be served. `poisoned`: every logit is NaN."""
     torch.manual_seed(11)
-    plain = network.config(dim=32, n_layers=2, n_heads=4, hidden_dim=64)
-    model = DistilBertForSequenceClassification(plain)
+    model = network.Network(network.config(dim=32, n_layers=2, n_heads=4, hidden_dim=64))
     if poisoned:
         with torch.no_grad():
-            model.classifier.bias.fill_(float("nan"))
+            model.pairing.judge[-1].bias.fill_(float("nan"))
     network.save(model, small_tokenizer(), folder)
     head.save(head.Head(no_trees()), folder)
-    facts: dict[str, Any] = {"window": 128, "budget": 96, "config": {}, "data": {}, "metrics": {}}
+    facts: dict[str, Any] = {"window": 128, "config": {}, "data": {}, "metrics": {}}
     manifest.write(manifest.describe(folder, calibration=Calibration(), **facts), folder)
     return folder
 

@@ -22,7 +22,7 @@ from cascade.scorer.rows import row_of
 from tests.cascade.small_scorer import small_rows
 
 MADE = Manifest(
-    "0123456789ab", 3, 128, 96, Calibration(0.5, 0.25), {"epochs": 3, "head": {"seed": 7}},
+    "0123456789ab", 3, 128, Calibration(0.5, 0.25), {"epochs": 3, "head": {"seed": 7}},
     {"files": ["made-up.jsonl"], "sha256": "feed"}, "cafe", {}, {},
 )  # fmt: skip
 PLOTS = ("roc.svg", "reliability.svg", "histograms.svg")

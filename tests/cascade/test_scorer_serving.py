@@ -19,9 +19,9 @@ import torch
 from cascade import kept_process
 from cascade.scorer import engines, head, manifest
 from cascade.scorer import model as network
-from cascade.scorer.calibration import Calibration
 from cascade.scorer.manifest import UnfitWeights, read
 from cascade.scorer.serving import Scorer
+from cascade.scorer.trees import no_trees
 from tests.cascade.scorer_cast import ANNA, BEN, CARLA, PAIRS, asks
 from tests.cascade.small_scorer import small_weights
 
@@ -63,7 +63,7 @@ def test_a_served_score_is_that_of_the_weights(weights, live):
     manifest = read(weights)
     model, tokenizer = network.load(weights)
     asked = [(asks(p.right, p.question), p.answer) for p in PAIRS]
-    readings = [network.reading(tokenizer, *each, manifest.budget, manifest.window) for each in asked]
+    readings = [network.reading(tokenizer, *each, manifest.window) for each in asked]
     logits = head.logits(model, head.load(weights), readings)
 
     async def all_at_once():
@@ -330,29 +330,31 @@ def test_all_engines_give_the_same_verdicts_on_the_shipped_weights():
     manifest, joined = read(SHIPPED), head.load(SHIPPED)
     tokenizer = network.tokenizer_of(SHIPPED / "tokenizer.json")
     asked = every_answer_to_every_customer()
-    readings = [network.reading(tokenizer, *each, manifest.budget, manifest.window) for each in asked]
+    readings = [network.reading(tokenizer, *each, manifest.window) for each in asked]
 
     def scores(engine):
-        """Those that are served, and what the network alone would say: beside the trees it has little weight."""
-        alone = network.logits(engine, [each.pieces for each in readings])
-        served = [manifest.calibration.probability(x) for x in head.logits(engine, joined, readings)]
-        return [*served, *(Calibration().probability(x) for x in alone)]
+        """Those that are served, and those of the network's doubts alone."""
+        logits = [head.logits(engine, each, readings) for each in (joined, replace(joined, trees=no_trees()))]
+        return [manifest.calibration.probability(x) for each in logits for x in each]
 
-    plain = scores(network.load(SHIPPED)[0])
+    model, _ = network.load(SHIPPED)
+    plain = scores(model)
     for name, compute in engines.candidates(SHIPPED):
         for at_once in (1, engines.TOGETHER):
-            found = scores(engines.Engine(name, compute, at_once))
+            found = scores(engines.Engine(name, compute, at_once, model.pairing))
             assert found == pytest.approx(plain, abs=0.02), name
             same = [(a >= limit) == (b >= limit) for limit in ACCEPT for a, b in zip(found, plain, strict=True)]
             assert sum(same) >= 0.995 * len(same), name
 
 
-def test_the_last_layer_for_the_first_piece_alone_changes_nothing(weights):
-    model = network.load(weights)[0]
-    ids, mask = network.batch_of([[5] * 30, list(range(5, 17))])
-    with torch.inference_mode():
-        whole = model(input_ids=ids, attention_mask=mask).logits[:, 0]
-        assert engines.FirstPiece(model)(ids, mask) == pytest.approx(whole, abs=1e-5)
+def test_a_text_is_read_the_same_alone_and_among_longer_ones(weights):
+    model, _ = network.load(weights)
+    texts = [[5] * 30, list(range(5, 17)), [5, 9]]
+    alone = torch.cat([network.vectors(model, [text]) for text in texts])
+    assert torch.allclose(network.vectors(model, texts), alone, atol=1e-5)
+    for at_once in (1, 2):
+        engine = engines.Engine("torch", engines.by_torch(model), at_once, model.pairing)
+        assert torch.allclose(network.vectors(engine, texts), alone, atol=1e-5)
 
 
 def test_importing_the_engines_reports_nothing_to_anybody():

@@ -1,4 +1,4 @@
-"""The scorer's text: one canonical form for every fact, and marks that say where each fact of an answer stands."""
+"""What the scorer takes in: facts in one canonical form, each with where it stands; for the network, words alone."""
 
 from __future__ import annotations
 
@@ -9,16 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cascade.scorer.lexing import lex
-from cascade.scorer.text import BUDGET, MARKS, blanked, mark, render
+from cascade.scorer.case import Case
+from cascade.scorer.lexing import LONGEST_TEXT, lex
+from cascade.scorer.text import blanked, read
 from cascade.values import Context, Customer, Record, Utterance
 from tests.cascade.scorer_cast import ANNA, BEN, CARLA, NOW, PAIRS, RETURNS, asks
-
-
-def after(text: str, word: str) -> str:
-    """What follows a word in a rendered text."""
-    words = text.split()
-    return words[words.index(word) + 1]
 
 
 @pytest.mark.parametrize(
@@ -38,59 +33,42 @@ def test_one_fact_has_one_form(one, other):
     assert [x.value for x in lex(one, NOW)] == [x.value for x in lex(other, NOW)]
 
 
-def test_a_fact_is_marked_with_where_it_stands():
+def places(context: Context, answer: str) -> dict[str, list[str]]:
+    """Where each fact of an answer stands."""
+    case = Case(context, answer)
+    said = (" ".join(x.value for x in case.answer[fact.start : fact.end]) for fact in case.facts)
+    return dict(zip(said, case.places(), strict=True))
+
+
+def test_a_fact_is_told_with_where_it_stands():
     answer = "Your order T-5012 came to $59.00, not $61.00."
-    own, foreign = render(asks(ANNA, "How much?"), answer), render(asks(BEN, "How much?"), answer)
-    assert after(own, "59") == mark("A")
-    assert after(own, "61") in (mark("absent"), mark("contradicted"))
-    assert after(foreign, "59") in (mark("absent"), mark("contradicted"))
+    own, foreign = places(asks(ANNA, "How much?"), answer), places(asks(BEN, "How much?"), answer)
+    assert own["59"] == ["A"]
+    assert own["61"][0] in ("absent", "contradicted")
+    assert foreign["59"][0] in ("absent", "contradicted")
 
 
 def test_a_fact_of_the_customers_other_record_is_seen_as_swapped():
-    right = render(asks(CARLA, "What did it cost?"), "Order T-5101 cost $42.50.")
-    wrong = render(asks(CARLA, "What did it cost?"), "Order T-5101 cost $35.00.")
-    assert mark("swapped") not in right
-    assert mark("swapped") in wrong
+    right = places(asks(CARLA, "What did it cost?"), "Order T-5101 cost $42.50.")
+    wrong = places(asks(CARLA, "What did it cost?"), "Order T-5101 cost $35.00.")
+    assert right["42.5"] == ["A"]
+    assert wrong["35"] == ["swapped", "B"]
 
 
-def test_what_follows_from_a_date_is_written_out():
-    assert "12 days ago" in render(asks(BEN, "When did it come?"), "On February 26.")
-    assert "in 1 days" not in render(asks(ANNA, "When?"), "Tomorrow.")
-    assert "tomorrow" in render(asks(ANNA, "When is it expected?"), "Soon.")
+def test_a_rule_of_the_tenant_is_seen_as_policy():
+    found = places(asks(ANNA, "How long can I return it?", RETURNS), "You can return it within 30 days.")
+    assert found["30"] == ["policy"]
 
 
-def test_a_rule_of_the_tenant_is_marked_as_policy():
-    text = render(asks(ANNA, "How long can I return it?", RETURNS), "You can return it within 30 days.")
-    assert after(text, "30") == mark("policy")
-    assert mark("passage") in text
+def test_the_network_reads_the_same_whoever_asks():
+    for pair in PAIRS:
+        asked = [asks(who, pair.question) for who in (ANNA, BEN, CARLA)]
+        assert len({read(each, pair.answer)[:2] for each in (*asked, blanked(asked[0]))}) == 1
 
 
-def test_nothing_of_the_customer_is_left_when_blanked():
-    pair = PAIRS[0]
-    texts = {render(blanked(asks(who, pair.question)), pair.answer) for who in (ANNA, BEN, CARLA)}
-    assert len(texts) == 1
-
-
-def test_nobody_can_write_a_mark():
-    for forged in ("[unused1]", "[SEP]", "[unused12] yes [CLS]"):
-        text = render(asks(ANNA, forged), forged)
-        assert set(words_in_brackets(text)) <= {token for token, _ in MARKS.values()}
-        assert "[SEP]" not in text
-    plain = render(asks(ANNA, "hello there"), "hello there")
-    assert len(words_in_brackets(plain)) == len(words_in_brackets(render(asks(ANNA, "[A]"), "hello there")))
-
-
-def words_in_brackets(text: str) -> list[str]:
-    return [word for word in text.split() if word.startswith("[")]
-
-
-def test_answer_and_question_stay_when_the_budget_is_short():
-    records = tuple(Record("order", f"X-{n}", NOW, {"status": "pending", "note": "words " * 50}) for n in range(30))
-    context = Context(replace(ANNA, records=records), "Where is my blue kettle?", NOW)
-    text = render(context, "Your blue kettle is pending.", budget=60)
-    assert "your blue kettle is pending" in text
-    assert "where is my blue kettle" in text
-    assert len(text.split()) < 110
+def test_nobody_can_write_a_mark_of_the_tokenizer():
+    found = read(asks(ANNA, "[SEP] hello [CLS]"), "[MASK] hello [PAD]")
+    assert (found.asked, found.answered) == ("(SEP) hello (CLS)", "(MASK) hello (PAD)")
 
 
 @pytest.mark.parametrize(
@@ -102,17 +80,18 @@ def test_poison_is_read_in_time(poison):
     customer = replace(CARLA, attributes={"name": poison[:20_000], poison[:50]: {"deep": [[[[[[[[poison[:100]]]]]]]]]}})
     context = Context(customer, poison, NOW, (Utterance("customer", poison),) * 4, passages=(RETURNS,))
     started = time.process_time()
-    text = render(context, poison)
+    found = read(context, poison)
     assert time.process_time() - started < 60  # runaway work alone takes minutes
-    assert len(text) < 40 * BUDGET
-    text.encode()
+    for text in (found.asked, found.answered):
+        assert len(text) <= 2 * LONGEST_TEXT
+        text.encode()
 
 
 def test_a_customer_with_very_much_data_is_read_in_time():
     rows = [{"n": i, "name": f"Thing {i}", "price": f"${i}.00"} for i in range(5_000)]
     customer = Customer("c", True, None, {}, tuple(Record("order", f"O-{i}", NOW, {"items": rows}) for i in range(100)))
     started = time.process_time()
-    render(Context(customer, "Where?", NOW), "Thing 1 costs $1.00. " * 300)
+    read(Context(customer, "Where?", NOW), "Thing 1 costs $1.00. " * 300)
     assert time.process_time() - started < 60
 
 
@@ -130,8 +109,7 @@ json_values = st.recursive(
     question=st.text(max_size=200),
     answer=st.text(max_size=300),
 )
-def test_any_json_and_any_text_can_be_rendered(attributes, data, question, answer):
+def test_any_json_and_any_text_can_be_read(attributes, data, question, answer):
     customer = Customer("c", False, None, attributes, (Record("order", question[:20], NOW, data),))
-    text = render(Context(customer, question, NOW), answer)
-    assert text == render(Context(customer, question, NOW), answer)
-    assert mark("answer") in text
+    found = read(Context(customer, question, NOW), answer)
+    assert found == read(Context(customer, question, NOW), answer)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,14 +14,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
-from transformers import BertConfig, BertModel, DistilBertForSequenceClassification
+from transformers import BertConfig, BertModel, DistilBertModel
 
-from cascade.scorer import calibration, fitting, manifest, measuring
+from cascade.scorer import calibration, fitting, head, manifest, measuring
 from cascade.scorer import model as network
 from cascade.scorer.counterfactuals import own_record_swaps
 from cascade.scorer.fitting import Example, TrainingConfig, fit
 from cascade.scorer.rows import read_rows, row_of
-from cascade.scorer.training import own_record_measure, train
+from cascade.scorer.training import lessons, own_record_measure, train
 from tests.cascade.small_scorer import small_rows, small_weights
 
 
@@ -34,7 +35,7 @@ def test_the_encoder_is_carried_over_exactly():
     sizes = {"hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 96}
     bert = BertModel(BertConfig(vocab_size=90, **sizes)).eval()
     plain = network.config(vocab_size=90, dim=48, n_layers=2, n_heads=4, hidden_dim=96)
-    ours = DistilBertForSequenceClassification(plain).distilbert.eval()
+    ours = DistilBertModel(plain).eval()
     renamed = network._as_distilbert(dict(bert.state_dict()))
     ours.load_state_dict(renamed)
     ids = torch.randint(0, 90, (3, 40))
@@ -50,52 +51,54 @@ def test_other_bytes_than_the_pinned_encoder_are_refused(tmp_path):
 
 
 def coin_examples(count: int) -> list[Example]:
-    """Good ones hold the piece 2000, bad ones 3000."""
+    """Those to the point answer 20 with 20 and 30 with 30."""
     chance = random.Random(3)
-    goods = [chance.random() < 0.5 for _ in range(count)]
-    pieces = ([101, 1996, 2000 if good else 3000, 102] for good in goods)
-    return [Example(it, float(good), f"g{n // 2}") for n, (it, good) in enumerate(zip(pieces, goods, strict=True))]
+    tossed = [(chance.choice((20, 30)), chance.choice((20, 30)), chance.randint(40, 60)) for _ in range(count)]
+    return [Example((2, a, 3), (2, b, b, more, 3), float(a == b)) for a, b, more in tossed]
 
 
-def test_the_loop_learns_and_goes_on_where_it_stopped(weights, tmp_path, monkeypatch):
-    config = TrainingConfig(epochs=2, learning_rate=3e-3, pieces_a_step=64)
+def test_the_head_learns_what_is_to_the_point_and_the_encoder_stays(weights, tmp_path):
     found = coin_examples(400)
-    losses: list[float] = []
+    model, _ = network.load(weights)
+    before = {name: tensor.clone() for name, tensor in model.distilbert.state_dict().items()}
+    config = TrainingConfig(epochs=40, learning_rate=1e-2, pairs_a_step=64)
+    fit(model, found, config, checkpoint=tmp_path / "read.pt", say=lambda step, steps, loss: None)
+    logits = network.logits(model, [(each.asked, each.answered) for each in found])
+    told = [[x for x, each in zip(logits, found, strict=True) if each.target == side] for side in (1, 0)]
+    assert measuring.area(*told) > 0.99
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.distilbert.state_dict().items())
+
+
+def test_a_run_that_was_stopped_reads_no_text_again_and_ends_the_same(weights, tmp_path, monkeypatch):
+    config, found = TrainingConfig(epochs=2, pairs_a_step=64), coin_examples(400)
+    monkeypatch.setattr(fitting, "READ_TOGETHER", 10)
     whole, _ = network.load(weights)
-    fit(whole, found, config, checkpoint=tmp_path / "none.pt", say=lambda step, steps, loss: losses.append(loss))
-    logits = network.logits(whole, [e.pieces for e in found])
-    assert (
-        measuring.area(
-            [x for x, e in zip(logits, found, strict=True) if e.target],
-            [x for x, e in zip(logits, found, strict=True) if not e.target],
-        )
-        > 0.99
-    )
-    assert losses[-1] < losses[0]
+    fit(whole, found, config, checkpoint=tmp_path / "whole.pt", say=lambda step, steps, loss: None)
 
     class Stopped(Exception):
         pass
 
-    def stop_midway(step: int, steps: int, loss: float) -> None:
-        if step == steps // 2 + 3:
+    def stop(step: int, steps: int, loss: float) -> None:
+        if step == 4:
             raise Stopped
 
-    again, _ = network.load(weights)
-    checkpoint = tmp_path / "checkpoint.pt"
-    monkeypatch.setattr(fitting, "CHECKPOINT_EVERY", 10)
     with pytest.raises(Stopped):
-        fit(again, found, config, checkpoint=checkpoint, say=stop_midway)
-    resumed, _ = network.load(weights)
+        fit(network.load(weights)[0], found, config, checkpoint=tmp_path / "stopped.pt", say=stop)
     steps: list[int] = []
-    fit(resumed, found, config, checkpoint=checkpoint, say=lambda step, all_steps, loss: steps.append(step))
-    assert steps[0] > 1
-    assert network.logits(resumed, [found[0].pieces])[0] == pytest.approx(logits[0], abs=1e-4)
+    resumed, _ = network.load(weights)
+    fit(
+        resumed, found, config, checkpoint=tmp_path / "stopped.pt", say=lambda step, all_steps, loss: steps.append(step)
+    )
+    assert steps[0] == 5
+    assert all(
+        torch.equal(*pair) for pair in zip(resumed.state_dict().values(), whole.state_dict().values(), strict=True)
+    )
 
 
 def test_a_whole_run_writes_weights_that_can_be_served(weights, tmp_path):
     data = tmp_path / "rows.jsonl"
     data.write_text("\n".join(json.dumps(row) for row in small_rows()))
-    config = TrainingConfig(epochs=1, pieces_a_step=512)
+    config = TrainingConfig(epochs=1)
     written = train([data], weights, tmp_path / "out", config, say=lambda text: None)
     assert manifest.read(tmp_path / "out") == written
     assert set(written.metrics["all of validation"]["auc"]) == set(measuring.SLICES)
@@ -108,10 +111,33 @@ def test_rows_from_elsewhere_teach_a_tenants_weights_and_neither_calibrate_nor_m
     rows = small_rows()
     own.write_text("\n".join(json.dumps(row) for row in rows))
     general.write_text("\n".join(json.dumps({**row, "id": f"tau-general-{row['id']}"}) for row in rows))
-    config = TrainingConfig(epochs=1, pieces_a_step=512)
+    config = TrainingConfig(epochs=1)
     written = train([own], weights, tmp_path / "out", config, beside=[general], say=lambda text: None)
     assert written.data["rows"] == 2 * len(read_rows([own], "train"))
     assert written.metrics["all of validation"]["rows"] == len(read_rows([own], "validation"))
+
+
+def test_trees_that_are_kept_are_those_of_the_weights_named(weights, tmp_path):
+    data = tmp_path / "rows.jsonl"
+    data.write_text("\n".join(json.dumps(row) for row in small_rows()))
+    config, told = TrainingConfig(epochs=1, rounds=5), {"say": lambda text: None}
+    before = train([data], weights, tmp_path / "before", config, **told)
+    after = train([data], weights, tmp_path / "after", config, keep_trees=tmp_path / "before", **told)
+    grown, kept = (head.load(tmp_path / name).trees for name in ("before", "after"))
+    assert len(kept.roots) > 0
+    assert all(np.array_equal(getattr(grown, name), getattr(kept, name)) for name in head.ARRAYS)
+    assert after.config["trees of"] == before.version
+
+
+def test_the_network_learns_what_is_to_the_point_whoever_asks(weights):
+    good = row_of(small_rows()[0])
+    elsewhere = replace(good, good=False, negative_type="off_topic", answer="You are welcome.")
+    disliked = replace(good, good=False, negative_type="other", answer="No.")
+    wrong_user = replace(good, good=False, negative_type="right_answer_wrong_user")
+    tokenizer = network.tokenizer_of(weights / "tokenizer.json")
+    found = lessons([good, elsewhere, disliked, wrong_user], tokenizer, TrainingConfig())
+    assert [each.target for each in found] == [1.0, 0.0]
+    assert found[0].answered == network.encode(tokenizer, good.answer, 128)
 
 
 def test_own_record_swaps_quote_only_the_customer():

@@ -6,7 +6,7 @@ import random
 
 import numpy as np
 import pytest
-import torch  # noqa: F401  (before lightgbm: brings its OpenMP)
+import torch  # before lightgbm: brings its OpenMP
 
 import lightgbm  # isort: skip
 
@@ -87,10 +87,21 @@ def stump(logit: float) -> trees.Trees:
     return trees.Trees((), place, place, number, place, place, np.array([logit], np.float32))
 
 
-def test_where_the_trees_decide_the_network_is_not_asked(tmp_path):
+ANY = Reading((2, 9, 3), (2, 11, 3), [0.0], [])
+
+
+@pytest.mark.parametrize(("said", "doubt"), [(9.0, 0.0), (0.0, 0.02), (-head.CERTAIN, 0.7), (-20.0, 16.0)])
+def test_the_network_is_heard_only_where_it_is_certain(said, doubt, tmp_path):
+    model, _ = network.load(small_weights(tmp_path))
+    with torch.no_grad():
+        model.pairing.judge[-1].weight.zero_()
+        model.pairing.judge[-1].bias.fill_(said)
+    found = head.logits(model, Head(stump(3.0), wide=1.0, deep=0.5), [ANY])
+    assert found == pytest.approx([3.0 - 0.5 * doubt], abs=0.01)
+
+
+def test_where_the_trees_leave_no_hope_the_network_is_not_asked(tmp_path):
     model, _ = network.load(small_weights(tmp_path, poisoned=True))  # whatever it is asked, it says NaN
-    readings = [Reading([2, 9, 3], [0.0], [])]
-    for decided in (head.DECIDED, -head.DECIDED):
-        assert head.logits(model, Head(stump(decided), wide=0.5, deep=head.LEAST), readings) == [decided / 2]
-        assert np.isnan(head.logits(model, Head(stump(decided * 0.9), deep=head.LEAST), readings)).all()
-        assert np.isnan(head.logits(model, Head(stump(decided), deep=0.5), readings)).all()  # it has earned a say
+    hopeless, hopeful = (head.logits(model, Head(stump(head.HOPELESS + more)), [ANY] * 2) for more in (0.0, 0.1))
+    assert hopeless == [head.HOPELESS] * 2
+    assert np.isnan(hopeful).all()

@@ -29,7 +29,7 @@ from tests.cascade.small_scorer import small_weights
 from tests.cast import open_shop
 
 pytestmark = pytest.mark.usefixtures("database")
-QUICK = TrainingConfig(epochs=1, window=96, pieces_a_step=2_048)
+QUICK = TrainingConfig(epochs=1, window=96)
 EQUAL = scorer_versions.Comparison(40, 40, 40, 0.9, 0.9), Calibration()
 State = ScorerVersion.State
 

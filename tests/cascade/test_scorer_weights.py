@@ -26,7 +26,7 @@ def score():
     joined = head.load(SHIPPED)
 
     def of(*asked) -> list[float]:
-        readings = [network.reading(tokenizer, *each, manifest.budget, manifest.window) for each in asked]
+        readings = [network.reading(tokenizer, *each, manifest.window) for each in asked]
         return head.logits(model, joined, readings)
 
     return of
