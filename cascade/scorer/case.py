@@ -1,6 +1,6 @@
 """An answer held against what is known of the customer: its facts, where they stand, which record is which.
 
-What comes of it goes to the trees by number (`evidence`) and by name (`terms`), and to the network as a text (`text`).
+What comes of it goes to the trees, by number (`evidence`) and by name (`terms`).
 No torch, no Django; linear in its input and safe for any string.
 """
 

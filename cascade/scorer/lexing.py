@@ -43,7 +43,7 @@ _NUMBER_WORDS = {word: str(number) for number, word in enumerate(_NUMBERS.split(
 
 
 class Lexeme(NamedTuple):
-    """One word, fact or stop. `value` is what is compared, `shown` what the model reads."""
+    """One word, fact or stop. `value` is what is compared, `shown` how it reads."""
 
     kind: str  # word, name, number, money, date, time, id, email, stop
     value: str
