@@ -58,7 +58,7 @@ def drafts(rows: Sequence[Row], weights: Path) -> list[Draft]:
     made = []
     for row, texts in tqdm(several, unit="answer"):
         readings = [network.reading(tokenizer, row.context, text, manifest.window) for text in texts]
-        logits = head.logits(engine, joined, readings)
+        logits = head.logits(engine, joined, [*(each.begun() for each in readings[:-1]), readings[-1]])
         scores = tuple(manifest.calibration.probability(logit) for logit in logits)
         made.append(Draft(half(row), row.good, tuple(len(text.split()) for text in texts), scores))
     return made

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,7 +59,8 @@ def by_torch(model: Network) -> Compute:
 def by_openvino(module: torch.nn.Module, precision: str) -> Compute:
     """`precision`: "bf16" or "f32". Converted in memory; the module is not needed any more."""
     example = torch.ones(2, STEP, dtype=torch.long)
-    with torch.no_grad():
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)  # what is taken for constant is: tests compare
         converted = openvino.convert_model(module.eval(), example_input=(example, example), share_weights=False)
     limits = {"INFERENCE_NUM_THREADS": 1, "NUM_STREAMS": 1, "PERFORMANCE_HINT": "LATENCY"}
     settings = {**limits, "INFERENCE_PRECISION_HINT": precision}

@@ -63,9 +63,9 @@ def weighed(model: Reader, head: Head, readings: Sequence[Reading], good: Sequen
 
 @torch.inference_mode()  # type: ignore[untyped-decorator]
 def _halves(model: Reader, head: Head, readings: Sequence[Reading]) -> npt.NDArray[np.float64]:
-    """(rows, 2): the logits of the trees, and the network's doubts, negative."""
+    """(rows, 2): the logits of the trees, and the network's doubts, negative; 0 where it is not asked."""
     looked_up = head.trees.logits([each.evidence for each in readings], [each.terms for each in readings])
-    hopeful = [at for at, logit in enumerate(looked_up) if logit > HOPELESS]
+    hopeful = [at for at, logit in enumerate(looked_up) if logit > HOPELESS and readings[at].answered]
     doubts = np.zeros(len(readings))
     doubts[hopeful] = _doubts(network.logits(model, [readings[at][:2] for at in hopeful]))
     return np.stack([np.asarray(looked_up, float), -doubts], axis=1)

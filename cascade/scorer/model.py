@@ -92,10 +92,14 @@ def encode(tokenizer: Tokenizer, text: str, window: int) -> tuple[int, ...]:
 class Reading(NamedTuple):
     """All that the scorer goes by for one answer."""
 
-    asked: tuple[int, ...]  # word pieces, for the network,
+    asked: tuple[int, ...]  # word pieces, for the network; none: it is not asked
     answered: tuple[int, ...]
-    evidence: Sequence[float]  # and these for the trees
+    evidence: Sequence[float]  # for the trees
     terms: Sequence[str]
+
+    def begun(self) -> Reading:
+        """As of the beginning of an answer: whether it is to the point shows at its end, so the trees alone judge."""
+        return self._replace(asked=(), answered=())
 
 
 def reading(tokenizer: Tokenizer, context: Context, answer: str, window: int) -> Reading:

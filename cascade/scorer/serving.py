@@ -27,15 +27,18 @@ class Scorer(KeptProcess):
         self.version = manifest.version
         self._abort_below, self._abort_from = manifest.abort_below, manifest.abort_from
 
-    async def score(self, context: Context, answer: str, *, deadline_seconds: float = 2.0) -> float | None:
+    async def score(
+        self, context: Context, answer: str, *, deadline_seconds: float = 2.0, whole: bool = True
+    ) -> float | None:
         """The probability that the answer is good for this customer; None: not scored.
 
-        At once where so many wait that its turn would come too late, at the deadline otherwise.
+        At once where so many wait that its turn would come too late, at the deadline otherwise. Not `whole`: it is the
+        beginning of an answer, which need not be to the point yet.
         """
         if not judgeable(context.question, answer):
             self._mishap("unreadable")
             return None
-        reply = await self.ask(lambda number, until: Question(number, context, answer, until), deadline_seconds)
+        reply = await self.ask(lambda number, until: Question(number, context, answer, until, whole), deadline_seconds)
         if reply is None:
             return None
         score: float = REPLY.unpack(reply)[1]
@@ -54,5 +57,5 @@ class Scorer(KeptProcess):
             return None
         if not self.ready or self._inside or self._owed:
             return None
-        score = await self.score(context, draft, deadline_seconds=EARLY_SECONDS)
+        score = await self.score(context, draft, deadline_seconds=EARLY_SECONDS, whole=False)
         return score if score is not None and score < self._abort_below else None

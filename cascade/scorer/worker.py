@@ -32,7 +32,8 @@ class Judge:
     def reading(self, question: Question) -> Reading | None:
         """What the network is given; None for an answer that cannot be read, whatever stands in it."""
         try:
-            return network.reading(self.tokenizer, question.context, question.answer, self.manifest.window)
+            found = network.reading(self.tokenizer, question.context, question.answer, self.manifest.window)
+            return found if question.whole else found.begun()
         except Exception as error:
             print(f"scorer: an answer could not be read: {error!r}"[:500], file=sys.stderr, flush=True)
             return None

@@ -19,3 +19,4 @@ class Question:
     context: Context
     answer: str
     until: float  # on the machine's monotonic clock, the same in every process; later no reply is wanted
+    whole: bool = True  # the answer; else the beginning of one

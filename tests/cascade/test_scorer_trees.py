@@ -105,3 +105,8 @@ def test_where_the_trees_leave_no_hope_the_network_is_not_asked(tmp_path):
     hopeless, hopeful = (head.logits(model, Head(stump(head.HOPELESS + more)), [ANY] * 2) for more in (0.0, 0.1))
     assert hopeless == [head.HOPELESS] * 2
     assert np.isnan(hopeful).all()
+
+
+def test_the_beginning_of_an_answer_need_not_be_to_the_point_yet(tmp_path):
+    model, _ = network.load(small_weights(tmp_path, poisoned=True))
+    assert head.logits(model, Head(stump(2.0)), [ANY.begun()]) == [2.0]
