@@ -96,7 +96,7 @@ def _turn(number: int, now: datetime) -> tuple[Context, str]:
     said = (Utterance("customer", "Hello, I moved house last week."), Utterance("assistant", "Thank you, noted."))
     told = f"Order {latest.external_id} over {total} is {status} and should be with you on {day}. "
     more = "It has two lamps in it. You can still change the address until it leaves our house. " * (number % 3)
-    return Context(customer, "Where is my order, and what did it cost?", now, said), told + more
+    return Context(customer, f"Where is my order {latest.external_id}, and what did it cost?", now, said), told + more
 
 
 def _order(number: int, now: datetime) -> Record:
