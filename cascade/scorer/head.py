@@ -1,8 +1,9 @@
 """What the trees know of the customer and what the network says of the subject, joined into one logit.
 
 The trees tell whether an answer is right for this customer, the network whether it is to the point at all. It is heard
-only where it is certain that an answer is not, and asked only where the trees leave hope: half of all answers need no
-network. Wide and deep (Cheng et al. 2016), each with the weight that it has earned on rows that neither was trained on.
+only where it is certain that an answer is not, and asked only where the trees leave hope: nearly half of the answers
+measured need no network. Wide and deep (Cheng et al. 2016), each with the weight that it has earned on rows that
+neither was trained on.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from cascade.scorer.trees import Trees
 NAME = "head.safetensors"
 ARRAYS = tuple(field.name for field in fields(Trees) if field.name != "vocabulary")
 CERTAIN = 4.0  # log odds against an answer from which on the network is heard
-HOPELESS = -4.0  # logit of the trees, some 3 % to be good, from which on doubts would change nothing
+HOPELESS = -4.0  # logit of the trees, some 4 % to be good, up to which doubts would only confirm
 LEAST = 0.05  # weight of the trees
 
 
