@@ -56,7 +56,8 @@ class RememberedAnswerPage(TenantAdmin):
 
     @admin.action(description="Forget the chosen answers", permissions=["delete"])
     def forget(self, request: HttpRequest, answers: QuerySet[RememberedAnswer]) -> None:
-        count, _ = answers.count(), RememberedAnswer.objects.filter(pk__in=answers.values("pk")).only("pk").delete()
+        count = answers.count()
+        RememberedAnswer.objects.filter(pk__in=answers.values("pk")).only("pk").delete()
         self.message_user(request, f"{count} forgotten: such questions are answered afresh.", messages.SUCCESS)
 
     @display(description="given to")
