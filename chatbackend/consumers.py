@@ -24,7 +24,7 @@ from accounts.identity import LEEWAY, IdentityRefused
 from accounts.limits import RateLimited
 from accounts.tenancy import in_db
 from cascade.conversations import ConversationView, NotFound, open_conversation
-from chatbackend import chat, protocol
+from chatbackend import chat, parsing, protocol
 from chatbackend.outbox import Outbox
 from chatbackend.protocol import Auth, Frame, Ping, ProtocolError, Send
 from chatbackend.reporting import report
@@ -77,7 +77,7 @@ class ChatConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]  # Channels ha
             return
         try:
             self._count()
-            await self._act(protocol.parse_frame(text_data))
+            await self._act(parsing.parse_frame(text_data))
         except ProtocolError as error:
             await self._outbox.put(protocol.refusal(error))
         except Refusal as refusal:

@@ -18,7 +18,7 @@ from cascade.errors import UnknownPrice
 from cascade.material import Material
 from cascade.models import Turn
 from cascade.runner import Accepted, BrokenOff, Event, HandedOver, Run
-from chatbackend import protocol
+from chatbackend import chunks
 from chatbackend.recording import DATABASE_GONE
 from chatbackend.reporting import report
 from chatbackend.saved import Given
@@ -55,7 +55,7 @@ class Ending:
         )
         if asking.cancelled():
             cancelled = replace(result, state=Turn.State.CANCELLED)
-            return self.telling.ended(cancelled, self.telling.told, protocol.abort())
+            return self.telling.ended(cancelled, self.telling.told, chunks.abort())
         match asking.exception() or asking.result():
             case Accepted(attempt):
                 return self._answered(result, attempt.text)
@@ -63,12 +63,12 @@ class Ending:
                 return self._answered(result, match.text)
             case BrokenOff(attempt):
                 broken = replace(result, problem=attempt.error or "cut")
-                return self.telling.ended(broken, self._warned(attempt.text), protocol.error_chunk("interrupted"))
+                return self.telling.ended(broken, self._warned(attempt.text), chunks.error("interrupted"))
             case HandedOver(reason):
                 return replace(result, state=Turn.State.HANDED_OVER, problem=reason, hand_over=True)
             case BudgetExceeded(refusal=refusal):
                 refused = replace(result, state=Turn.State.REFUSED, problem="budget_exceeded")
-                return self.telling.ended(refused, refusal, protocol.finish("stop"))
+                return self.telling.ended(refused, refusal, chunks.finish("stop"))
             case problem:
                 assert isinstance(problem, Exception)
                 return self._refused(result, problem)
@@ -77,9 +77,9 @@ class Ending:
         assert self.built
         sources = cited(text, self.built.context)
         report = result.context_report | {"sources": [passage.source_id for passage in sources]}
-        chunks = [protocol.source_document(passage.source_id, passage.title) for passage in sources]
+        named = [chunks.source_document(passage.source_id, passage.title) for passage in sources]
         told = self._warned(text)
-        return self.telling.ended(replace(result, context_report=report), told, *chunks, protocol.finish("stop"))
+        return self.telling.ended(replace(result, context_report=report), told, *named, chunks.finish("stop"))
 
     def _refused(self, result: TurnResult, problem: Exception) -> TurnResult:
         match problem:

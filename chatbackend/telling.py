@@ -11,7 +11,7 @@ from uuid import UUID
 from uuid_utils.compat import uuid7
 
 from cascade.conversations import OpenTurn, Reply, TurnResult
-from chatbackend import protocol
+from chatbackend import chunks, protocol
 from chatbackend.protocol import Frame, Send
 
 PART = "t0"  # the one text part of a streamed reply
@@ -55,25 +55,25 @@ class Telling:
 
     def more(self, text: str) -> list[dict[str, Any]]:
         """The chunks by which `text` goes beyond what is told already, which is told with them."""
-        chunks = self._chunks(text[len(self.told) :])
-        self.told = text if chunks else self.told
-        return chunks
+        frames = self._chunks(text[len(self.told) :])
+        self.told = text if frames else self.told
+        return frames
 
     def ended(self, result: TurnResult, text: str, *ending: dict[str, Any]) -> TurnResult:
         """With the reply (none, where nothing may be told) and the chunks that are still to be shown."""
         rest = text[len(self.told) :].rstrip()
         whole = self.told + rest
-        closing = [protocol.text_end(PART), *ending] if whole else list(ending)
+        closing = [chunks.text_end(PART), *ending] if whole else list(ending)
         frames = (*self._chunks(rest), *(self._frame(chunk) for chunk in closing))
         return replace(result, reply=Reply(self.message_id, whole) if whole else None, frames=frames)
 
     def failed(self, result: TurnResult, code: str) -> TurnResult:
-        return self.ended(result, self.told, protocol.error_chunk(_outward(code)))
+        return self.ended(result, self.told, chunks.error(_outward(code)))
 
     def _chunks(self, text: str) -> list[dict[str, Any]]:
-        deltas = [protocol.text_delta(PART, piece) for piece in protocol.pieces(text)]
+        deltas = [chunks.text_delta(PART, piece) for piece in chunks.pieces(text)]
         begun = bool(self.told) or not deltas
-        opening = [] if begun else [protocol.start(str(self.message_id)), protocol.text_start(PART)]
+        opening = [] if begun else [chunks.start(str(self.message_id)), chunks.text_start(PART)]
         return [self._frame(chunk) for chunk in (*opening, *deltas)]
 
     def _frame(self, chunk: dict[str, Any]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from accounts.tenancy import in_db
 from cascade.providers import OpenAIProvider
 from cascade.runner import Engine
-from chatbackend import protocol
+from chatbackend import parsing, protocol
 from tests.cast import ScriptedScorer, open_shop
 from tests.chatbackend.sockets import at_door, is_reply, serving, typed
 from tests.chatbackend.test_protocol import valid_frames
@@ -37,7 +37,7 @@ def names(operation: str) -> set[str]:
 
 
 def test_every_type_event_and_code_stands_in_both():
-    assert names("hear") == set(protocol.TYPES)
+    assert names("hear") == set(parsing.TYPES)
     assert names("say") == set(protocol.EVENTS)
     assert set(MESSAGES) == set(DOCUMENT["channels"]["chat"]["messages"]) == names("hear") | names("say")
     assert DOCUMENT["components"]["schemas"]["ProblemCode"]["enum"] == list(protocol.PROBLEMS)
@@ -53,7 +53,7 @@ def test_every_reference_leads_somewhere():
 def test_the_guide_names_every_type_event_code_and_close_code():
     guide = (DOCS / "protocol.md").read_text()
     closes = [str(value) for name, value in vars(protocol).items() if name.startswith("CLOSE_")]
-    for word in (*protocol.TYPES, *protocol.EVENTS, *protocol.PROBLEMS, *closes):
+    for word in (*parsing.TYPES, *protocol.EVENTS, *protocol.PROBLEMS, *closes):
         assert f"`{word}`" in guide, word
 
 
@@ -61,7 +61,7 @@ def test_the_guide_names_every_type_event_code_and_close_code():
 def test_the_examples_are_valid_and_those_of_clients_parse(name, frame):
     validate(name, frame)
     if "type" in frame:
-        protocol.parse_frame(json.dumps(frame))
+        parsing.parse_frame(json.dumps(frame))
 
 
 @settings(max_examples=60, deadline=None)
@@ -70,12 +70,12 @@ def test_what_the_code_accepts_the_description_allows(frame):
     validate(frame["type"], frame)
 
 
-@pytest.mark.parametrize("name", protocol.TYPES)
+@pytest.mark.parametrize("name", parsing.TYPES)
 def test_a_field_nobody_knows_is_refused_by_both(name):
     frame = next(payload for named, payload in EXAMPLES if named == name)
     for wrong in (frame | {"more": 1}, frame | {"data": frame.get("data", {}) | {"more": 1}}):
         with pytest.raises(protocol.ProtocolError):
-            protocol.parse_frame(json.dumps(wrong))
+            parsing.parse_frame(json.dumps(wrong))
         with pytest.raises(jsonschema.ValidationError):
             validate(name, wrong)
 

@@ -10,8 +10,10 @@ import regex
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chatbackend import protocol
-from chatbackend.protocol import Frame, ProtocolError, parse_frame, pieces, to_wire
+from chatbackend import chunks, parsing, protocol
+from chatbackend.chunks import pieces
+from chatbackend.parsing import parse_frame
+from chatbackend.protocol import Frame, ProtocolError, to_wire
 
 ids = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=1, max_size=64)
 uuids = st.none() | st.uuids().map(str)
@@ -35,7 +37,7 @@ DATA = {
 
 @st.composite
 def valid_frames(draw):
-    type = draw(st.sampled_from(protocol.TYPES))
+    type = draw(st.sampled_from(parsing.TYPES))
     return {"v": 1, "id": draw(ids), "type": type, "conversation_id": draw(uuids), "data": draw(DATA[type])}
 
 
@@ -46,7 +48,7 @@ def refusal(frame) -> tuple[str, str]:
 
 
 def test_every_type_of_frame_is_tried_here():
-    assert set(DATA) == set(protocol.TYPES)
+    assert set(DATA) == set(parsing.TYPES)
 
 
 @given(valid_frames())
@@ -142,7 +144,7 @@ def test_a_refusal_answers_the_frame_whose_id_could_be_read():
 
 @given(texts, st.none() | st.integers(1, protocol.SAFE_INTEGER))
 def test_a_frame_is_one_json_object_on_the_wire(text, seq):
-    frame = Frame("stream.chunk", protocol.text_delta("t0", text), seq, "c", "m", "r")
+    frame = Frame("stream.chunk", chunks.text_delta("t0", text), seq, "c", "m", "r")
     wire = json.loads(to_wire(frame))
     assert list(wire) == ["v", "seq", "event", "conversation_id", "message_id", "reply_to", "data"]
     assert (wire["seq"], wire["data"]["delta"]) == (seq, text)
