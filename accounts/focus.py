@@ -71,6 +71,7 @@ METERS = {
     "embedding": "Embeddings",
     "cache": "Cache hits",
 }
+BY_THE_TEXT = ("scorer", "embedding")
 TAG_PREFIX = "frugal-chat/"  # the specification wants one on what its provider tags
 TAGGED = ("source", "outcome", "conversation_id", "turn_id", "call_id", "tier", "number")
 
@@ -163,8 +164,9 @@ def _priced(entry: Entry, category: str, listed: int) -> Row:
         "SkuPriceId": _sku_price(entry),
     }
     if category == "Usage":
-        tokens = entry["input_tokens"] + entry["output_tokens"]
-        told |= {"ConsumedQuantity": f"{tokens}.0", "ConsumedUnit": "Tokens"}
+        texts, tokens = entry["number"], entry["input_tokens"] + entry["output_tokens"]
+        quantity, unit = (texts, "Texts") if entry["source"] in BY_THE_TEXT else (tokens, "Tokens")
+        told |= {"ConsumedQuantity": f"{quantity}.0", "ConsumedUnit": unit}
     return told
 
 

@@ -26,6 +26,7 @@ from uuid import UUID
 
 from django.db import IntegrityError, connection, transaction
 from django.db.models import F, Sum
+from django.db.models.functions import Now
 from uuid_utils.compat import uuid7
 
 from accounts import budgets, tariffs
@@ -76,7 +77,7 @@ class Charge:
     call_id: UUID
     conversation_id: UUID
     chatbot_id: UUID
-    number: int  # order within the turn, from 1
+    number: int  # order within the turn, from 1; of the scorer and of embeddings: how many texts
     tier: int | None  # index into the strategy's tiers; None: none of them, it was remembered
     model: str
     outcome: str
@@ -182,6 +183,30 @@ def settle(tenant_id: UUID, turn_id: UUID, charges: Sequence[Charge]) -> bool:
     if settled:
         transaction.on_commit(_on_disk)
     return bool(settled)
+
+
+def record(tenant_id: UUID, turn_id: UUID, charges: Sequence[Charge]) -> bool:
+    """Put on the books what a turn used for which nothing was held: it is at the operator's expense.
+
+    Returns:
+        True: it is on the books now. False: there is nothing to put there, or the turn is on the books already.
+    """
+    if not charges:
+        return False
+    with in_tenant(tenant_id):
+        Account.objects.get_or_create(tenant_id=tenant_id)
+        period = tariffs.this_month(tenant_id)
+        free = {"tenant_id": tenant_id, "period": period, "amount_micros": 0, "settled_at": Now(), "spent_micros": 0}
+        held, new = Hold.objects.get_or_create(turn_id=turn_id, defaults=free)
+        if new:
+            entries = [
+                LedgerEntry(kind=LedgerEntry.Kind.CHARGE, period=period, **_of_hold(held), **_columns(charge))
+                for charge in charges
+            ]
+            for entry in entries:
+                _balance(entry, 0, 0)
+            LedgerEntry.objects.bulk_create(entries)
+        return bool(new)
 
 
 def _on_disk() -> None:

@@ -26,7 +26,8 @@ LINES = """
                 THEN greatest(e.period, least((e.created_at AT TIME ZONE t.time_zone)::date,
                                               (e.period + interval '1 month - 1 day')::date))
                 ELSE e.period END,
-           coalesce(nullif(e.model, ''), e.source), e.outcome, count(*) FILTER (WHERE e.kind = 'charge'),
+           coalesce(nullif(e.model, ''), e.source), e.outcome,
+           count(*) FILTER (WHERE e.kind = 'charge' AND e.source IN ('model', 'cache')),
            sum(e.included_micros - e.amount_micros)::bigint, sum(e.cost_micros)::bigint, sum(e.dearest_micros)::bigint
     FROM accounts_ledgerentry e JOIN accounts_tenant t ON t.id = e.tenant_id
     WHERE e.tenant_id = %(tenant)s AND e.period BETWEEN %(first)s AND %(last)s AND e.kind IN ('charge', 'adjustment')
@@ -34,13 +35,13 @@ LINES = """
 """
 
 # Resolved: the last of its turns in these months ended with an accepted reply, not with a person or with nothing.
-# What was explored, or corrected in another month, is no turn.
+# What was explored, or corrected in another month, is no turn, nor is one that was refused.
 CONVERSATIONS = """
     WITH turn AS (
         SELECT conversation_id, min(created_at) AS began, bool_or(outcome = 'accepted') AS accepted
         FROM accounts_ledgerentry
         WHERE tenant_id = %(tenant)s AND period BETWEEN %(first)s AND %(last)s AND conversation_id IS NOT NULL
-              AND outcome <> 'explored'
+              AND outcome <> 'explored' AND source IN ('model', 'cache')
         GROUP BY conversation_id, turn_id HAVING bool_or(kind = 'charge')
     ), conversation AS (
         SELECT DISTINCT ON (conversation_id) accepted FROM turn ORDER BY conversation_id, began DESC

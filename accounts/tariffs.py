@@ -59,13 +59,15 @@ def set_tariff(
 
     Raises:
         ValueError: not exactly one of `margin` and `reply`; one is negative; a margin with more than four
-            decimals; a beginning in the past.
+            decimals, or of 10,000 and more; a beginning in the past.
         TariffTaken: a tariff of this tenant begins at that very moment.
     """
     if (margin is None) is (reply is None):
         raise ValueError("a tariff has either a margin or a price for a reply")
     if margin is not None and (not margin.is_finite() or margin < 0 or margin * PARTS != int(margin * PARTS)):
         raise ValueError(f"{margin} is no margin: 0 or more, in ten-thousandths")
+    if margin is not None and margin >= PARTS:
+        raise ValueError(f"{margin} is no margin: less than {PARTS}; 0.25 is a quarter on top")
     if included < ZERO or (reply is not None and reply < ZERO):
         raise ValueError("a tariff's amounts cannot be negative")
     if valid_from is not None and valid_from < timezone.now():

@@ -28,7 +28,7 @@ from accounts.budgets import BudgetExceeded, Spender
 from accounts.models import LedgerEntry, Tenant
 from accounts.money import Money
 from accounts.tenancy import in_db, in_tenant
-from cascade import context, conversations, material, scorer_tuning
+from cascade import compute, context, conversations, material, scorer_tuning
 from cascade.conversations import CallRecord
 from cascade.models import Chatbot, Exploration, LanguageModel, ModelCall, ShadowTrial, Turn
 from cascade.providers.remembered import MEMORY
@@ -167,6 +167,7 @@ def _begin(planned: Planned, ceiling: Callable[[Prompt, Strategy], Money], drawn
     """Put on record whether the turn is explored, and set the money aside; None: it is not."""
     turn, most = planned.turn, ceiling(planned.prompt, _strategy(planned))
     with in_tenant(turn.tenant_id):
+        most += compute.most(material.compute_prices(turn.created_at), len(planned.tiers))
         chatbot = turn.conversation.chatbot
         room = most.micros <= chatbot.explored_micros_a_day - spent_today(chatbot)
         chance = chatbot.explored_share if room and ledger.available(turn.tenant_id) >= most else 0.0
@@ -244,9 +245,13 @@ def _close(exploration: Exploration, attempts: Sequence[Attempt]) -> None:
 
 def _settle(exploration: Exploration, state: str) -> None:
     Exploration.objects.filter(id=exploration.id).update(state=state)
-    calls = ModelCall.objects.filter(turn_id=exploration.turn_id, outcome=Outcome.EXPLORED, cost_micros__isnull=False)
-    charged = calls.select_related("turn__conversation", "price__model").order_by("number")
-    conversations.settle(exploration.tenant_id, exploration.id, [conversations.charge(call) for call in charged])
+    turn = Turn.objects.select_related("conversation").get(id=exploration.turn_id)
+    explored = turn.calls.filter(outcome=Outcome.EXPLORED, cost_micros__isnull=False)
+    calls = list(explored.select_related("price__model").order_by("number"))
+    texts = {compute.SCORER: sum(call.score is not None for call in calls)}
+    prices = material.compute_prices(turn.created_at)
+    judged = conversations.computed(turn, exploration.id, texts, prices, Outcome.EXPLORED)
+    conversations.settle(turn.tenant_id, exploration.id, [*map(conversations.charge, calls), *judged])
 
 
 def bury(tenant_id: UUID) -> int:

@@ -19,9 +19,8 @@ from accounts import models as accounts
 from accounts.budgets import Spender, cheapest_tiers
 from accounts.money import ZERO, Money
 from accounts.sealing import CannotOpen, unseal
-from cascade import models, pricing
+from cascade import compute, models, pricing
 from cascade.context import Instructions
-from cascade.providers.remembered import MEMORY
 from cascade.record_source import RecordSource
 from cascade.scorer.pool import Scoring
 from cascade.scorer_tuning import expected, ratings, scoring
@@ -31,7 +30,6 @@ from cascade.values import (
     Customer,
     LanguageModel,
     LongPrompt,
-    Outcome,
     Passage,
     Price,
     Record,
@@ -81,6 +79,7 @@ class Material:
     spender: Spender | None = None  # whose budgets the turn touches; None: the tenant's alone
     has_saved_replies: bool = False
     knowledge_version: int = 0  # of the index of the articles, which moves with each change; 0: there is none
+    compute: compute.Prices = field(default_factory=dict)  # of what is computed here
 
 
 def gather(
@@ -117,6 +116,7 @@ def gather(
         spender=pays,
         has_saved_replies=chatbot.saved_replies.filter(state=models.SavedReply.State.APPROVED).exists(),
         knowledge_version=chatbot.knowledge_version,
+        compute=compute_prices(now),
     )
 
 
@@ -271,11 +271,13 @@ def prices_at(wanted: Iterable[models.LanguageModel], moment: datetime) -> list[
     return list((listed | overrides).values())
 
 
-def dearest_cost(call: models.ModelCall) -> Money:
-    """What the usage of `call` would have cost at the dearest model of its turn's strategy, at the turn's prices.
+def compute_prices(moment: datetime) -> compute.Prices:
+    wanted = models.LanguageModel.objects.filter(provider=compute.PROVIDER, name__in=compute.NAMES)
+    return {row.model.name: price_value(row) for row in prices_at(wanted, moment)}
 
-    What memory gave used nothing: then what its prompt and its answer's length would have come to.
-    """
+
+def dearest_cost(call: models.ModelCall) -> Money:
+    """What the usage of `call` would have cost at the dearest model of its turn's strategy, at the turn's prices."""
     tiers = call.turn.strategy.tiers if call.turn.strategy else []
     wanted = models.LanguageModel.objects.filter(enabled=True, name__in=[tier["model"] for tier in tiers])
     usage = Usage(
@@ -285,8 +287,6 @@ def dearest_cost(call: models.ModelCall) -> Money:
         cache_write_tokens=call.cache_write_tokens,
         reasoning_tokens=call.reasoning_tokens,
     )
-    if call.model == MEMORY and call.outcome == Outcome.ACCEPTED:
-        usage = Usage(call.prompt_tokens, -(-len(call.text) // pricing.CHARACTERS_PER_TOKEN))
     others = (pricing.cost(usage, price_value(row)) for row in prices_at(wanted, call.turn.created_at))
     return max(others, default=ZERO)
 

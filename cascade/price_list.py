@@ -18,6 +18,7 @@ from typing import Any
 from genai_prices import data_snapshot
 from genai_prices.types import ModelPrice, TieredPrices
 
+from cascade.compute import PROVIDER
 from cascade.local_models import catalogue
 from cascade.values import LongPrompt, Price
 
@@ -45,13 +46,28 @@ class Offer:
 
 def offers(now: datetime) -> tuple[Offer, ...]:
     """The operator's list, cheapest first. Raises LookupError for a hosted model whose price nobody knows."""
-    told = tomllib.loads(LIST.read_text())
+    told = {name: it for name, it in _told().items() if it.get("provider") != PROVIDER}
     return tuple(_hosted(name, it, now) if "provider" in it else _local(name, it) for name, it in told.items())
+
+
+def computed() -> tuple[Offer, ...]:
+    """What has a price and is no model that can be asked (`cascade.compute`)."""
+    told = {name: it for name, it in _told().items() if it.get("provider") == PROVIDER}
+    return tuple(_computed(name, it) for name, it in told.items())
+
+
+def _told() -> dict[str, dict[str, Any]]:
+    return tomllib.loads(LIST.read_text())
 
 
 def _local(name: str, told: Mapping[str, Any]) -> Offer:
     price = Price("", Decimal(told["input"]), Decimal(told["output"]))
     return Offer(name, "openai", name, catalogue()[name].base_url, price, "set by the operator")
+
+
+def _computed(name: str, told: Mapping[str, Any]) -> Offer:
+    price = Price("", Decimal(0), Decimal(0), per_request=Decimal(told["per_request"]))
+    return Offer(name, PROVIDER, name, "", price, "set by the operator")
 
 
 def _hosted(name: str, told: Mapping[str, Any], now: datetime) -> Offer:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from uuid import UUID
 
 from django.conf import settings
@@ -19,7 +19,8 @@ from accounts.auth import Caller
 from accounts.budgets import BudgetExceeded, Spender
 from accounts.money import Money
 from accounts.tenancy import in_db
-from cascade import context, conversations, record_source
+from cascade import compute, context, conversations, pricing, record_source
+from cascade.compute import Used
 from cascade.context import Built
 from cascade.conversations import CallRecord, OpenTurn, Refused, TurnResult
 from cascade.material import Material
@@ -81,6 +82,7 @@ class _Turn:
     run: Run | None = None  # None: no model was asked
     remembering: Remembering | None = None  # None: memory has no part in this turn
     saved: Given | None = None  # None: no saved reply was given
+    used: Used = field(default_factory=Used)
     asking: asyncio.Task[Event | Given] | None = None
     stopped: bool = False
 
@@ -125,7 +127,7 @@ class _Turn:
         if self.stopped:
             self.asking.cancel()
         await asyncio.wait([self.asking])
-        result = Ending(turn, self.telling, self.built, self.run, self.saved).of(self.asking)
+        result = Ending(turn, self.telling, self.built, self.run, self.saved, self.used).of(self.asking)
         self.telling.show(turn, await close(result))
         if result.state == Turn.State.REFUSED and result.reply is None:
             self.telling.refuse(result.problem)
@@ -149,6 +151,7 @@ class _Turn:
         """
         known, source_error = await _with_fresh_records(turn, material)
         asked = await read(known, material, self.engine)
+        self.used = Used(embedded=int(asked.reading is not None), prices=material.compute)
         if material.knowledge_version:
             known, self.lookup = await look_up(turn, known, asked)
         self.built = await asyncio.to_thread(
@@ -161,12 +164,13 @@ class _Turn:
         if not await asyncio.to_thread(journal.has_room):
             raise DiskFull
         judge = _judge(self.engine.scorer, material)
-        match = await saved_reply(turn, material, known, asked.vector)
-        if match and (given := await judged(match, material, self.built.context, judge, self.engine.score_seconds)):
-            self.saved = given
-            return given
+        if match := await saved_reply(turn, material, known, asked.vector):
+            given = await judged(match, material, self.built.context, judge, self.engine.score_seconds)
+            self.used = replace(self.used, judged=int(given.score is not None))
+            if given.good:
+                return self._spare(given, self.built, material.strategy)
         ceiling = self.engine.ceiling(self.built.prompt, material.strategy)
-        await _hold(turn, ceiling, material.spender)
+        await _hold(turn, ceiling + compute.most(material.compute, len(material.strategy.tiers)), material.spender)
         record = CallRecord(turn.tenant_id, turn.id, self.built.prompt.input_tokens, getattr(judge, "version", ""))
         engine, strategy = await self._with_memory(turn, material, self.built, asked)
         recorder = Recorder(record, strategy.tiers.index(material.strategy.tiers[0]))
@@ -177,6 +181,12 @@ class _Turn:
         finally:
             await self.run.aclose()
 
+    def _spare(self, given: Given, built: Built, strategy: Strategy) -> Given:
+        """No model is asked: the saved reply stands on the books with what the dearest would have cost."""
+        spared = pricing.dearest(built.prompt, given.match.text, strategy)
+        self.used, self.saved = replace(self.used, saved_reply=True, spared=spared), given
+        return given
+
     async def _with_memory(
         self, turn: OpenTurn, material: Material, built: Built, asked: Asked
     ) -> tuple[Engine, Strategy]:
@@ -184,7 +194,9 @@ class _Turn:
         if self.engine.memory is None or material.remembering is None:
             return self.engine, material.strategy
         self.remembering = Remembering(self.engine.memory, turn, material, built, asked)
-        return await self.remembering.offer(self.engine)
+        engine, strategy = await self.remembering.offer(self.engine)
+        self.used = replace(self.used, spared=self.remembering.spared)
+        return engine, strategy
 
     async def _follow(self, turn: OpenTurn, run: Run, straight_through: bool) -> Event:
         """Until the last event; what may be shown before it (a chatbot without a floor) is stored and shown."""

@@ -12,6 +12,7 @@ from pydantic import TypeAdapter
 from accounts import ledger
 from accounts.budgets import BudgetExceeded
 from cascade.citations import cited
+from cascade.compute import Used
 from cascade.context import Built, CutReport, stale_notice
 from cascade.conversations import OpenTurn, TurnResult
 from cascade.errors import UnknownPrice
@@ -40,6 +41,7 @@ class Ending:
     built: Built | None  # None: nothing was put before a model
     run: Run | None  # None: no model was asked
     saved: Given | None  # None: no saved reply was given
+    used: Used
 
     def of(self, asking: asyncio.Task[Event | Given]) -> TurnResult:
         result = TurnResult(
@@ -52,6 +54,7 @@ class Ending:
             outcomes=self.run.outcomes if self.run else (),
             context_report=self._report(self.turn.material) if self.built else {},
             context=self.built.context if self.built else None,
+            used=self.used,
         )
         if asking.cancelled():
             cancelled = replace(result, state=Turn.State.CANCELLED)
@@ -59,7 +62,7 @@ class Ending:
         match asking.exception() or asking.result():
             case Accepted(attempt):
                 return self._answered(result, attempt.text)
-            case Given(match):
+            case Given(match=match):
                 return self._answered(result, match.text)
             case BrokenOff(attempt):
                 broken = replace(result, problem=attempt.error or "cut")

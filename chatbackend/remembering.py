@@ -9,6 +9,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from accounts.money import ZERO, Money
 from accounts.tenancy import in_db
 from cascade import context, remembered
 from cascade.context import Built
@@ -57,6 +58,11 @@ class Remembering:
         strictest = max(each.threshold for each in strategy.tiers)
         with_memory = replace(strategy, tiers=(tier(strictest), *strategy.tiers))
         return engine.remembering(self._recalled.candidate.answer), with_memory
+
+    @property
+    def spared(self) -> Money:
+        """What the dearest model would have cost for the answer that is offered, as it did when it was made."""
+        return Money(self._recalled.candidate.dearest_micros) if self._recalled else ZERO
 
     async def close(self, result: TurnResult) -> None:
         """What came of the offer is noted, and what was accepted kept. After the turn is on record."""

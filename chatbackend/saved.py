@@ -1,6 +1,6 @@
 """A saved reply's part in one turn: matched, filled, and judged like a model's draft, before any model is asked.
 
-It costs nothing, so nothing is held; the turn's report names it and its score.
+Nothing is held for it and the tenant pays nothing; the turn's report names it and its score.
 """
 
 from __future__ import annotations
@@ -22,10 +22,11 @@ from chatbackend.reporting import report
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """A saved reply that is good enough for this customer."""
+    """A saved reply that fits the question, and whether it is good enough for this customer."""
 
     match: Match
-    score: float | None  # None: the chatbot has no floor, so that nobody judges its answers
+    score: float | None  # None: it was not judged
+    good: bool
 
 
 async def saved_reply(
@@ -41,17 +42,20 @@ async def saved_reply(
     return await matched(turn.tenant_id, turn.chatbot_id, vector, known, material.instructions.stale_after)
 
 
-async def judged(match: Match, material: Material, shown: Context, judge: Scorer, seconds: float) -> Given | None:
-    """The reply, if the scorer accepts it under the strictest of the strategy's thresholds; no score means no."""
+async def judged(match: Match, material: Material, shown: Context, judge: Scorer, seconds: float) -> Given:
+    """Good if the scorer accepts it under the strictest of the strategy's thresholds; no score means no.
+
+    Where the chatbot has no floor nobody judges its answers.
+    """
     strictest = max(tier.threshold for tier in material.strategy.tiers)
     if strictest <= 0:
-        return Given(match, None)
+        return Given(match, None, good=True)
     try:
         score = await judge.score(shown, match.text, deadline_seconds=seconds)
     except Exception as problem:  # a scorer that fails rejects, whatever its reason
         report(problem)
-        return None
-    return Given(match, score) if score is not None and score >= strictest else None
+        score = None
+    return Given(match, score, good=score is not None and score >= strictest)
 
 
 async def count(turn: OpenTurn, given: Given) -> None:

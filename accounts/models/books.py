@@ -139,6 +139,7 @@ class LedgerEntry(TenantRow):
     turn_id = models.UUIDField(null=True)
     conversation_id = models.UUIDField(null=True)
     chatbot_id = models.UUIDField(null=True)
+    # which attempt of the turn; of the scorer and of embeddings: how many texts
     number = models.PositiveSmallIntegerField(null=True)
     provider = models.CharField(max_length=40, blank=True)
     model = models.CharField(max_length=100, blank=True)

@@ -5,7 +5,7 @@ Functions are plain, synchronous and transactional; from the event loop they are
 charge in one transaction. Frames are stored here before any socket sends them.
 """
 
-from cascade.conversations.calls import CallRecord, charge, charges_of, columns, estimate, set_usage, settle
+from cascade.conversations.calls import CallRecord, charge, columns, computed, estimate, set_usage, settle
 from cascade.conversations.customers import answering, begin, erase, history, open_conversation, set_feedback, view
 from cascade.conversations.frames import (
     CHANNEL,
@@ -51,10 +51,10 @@ __all__ = [
     "append",
     "begin",
     "charge",
-    "charges_of",
     "close",
     "close_turn",
     "columns",
+    "computed",
     "erase",
     "estimate",
     "events_after",

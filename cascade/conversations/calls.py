@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid5
 
 from accounts import ledger
 from accounts.money import ZERO, Money
 from accounts.tenancy import in_tenant
-from cascade import pricing
+from cascade import compute, pricing
+from cascade.compute import Used
 from cascade.conversations.values import TurnOver
 from cascade.material import dearest_cost, price_value
 from cascade.models import ModelCall, Turn
 from cascade.providers.remembered import MEMORY
 from cascade.values import Attempt, Outcome, Tier, Usage
+
+SAVED_REPLY = "saved reply"  # as the books name it, where models have their names
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,21 +95,74 @@ def estimate(call: ModelCall) -> None:
 
 
 def settle(tenant_id: UUID, held_id: UUID, charges: Sequence[ledger.Charge]) -> None:
-    """Settle the hold of a turn, or of what has a hold of its own; where that was done before, correct it."""
+    """Settle the hold of a turn, or of what has a hold of its own; where that was done before, correct it.
+
+    A turn that ended before anything was held is on record all the same, and the tenant pays nothing for it.
+    """
     try:
         settled = ledger.settle(tenant_id, held_id, charges)
     except ledger.NotHeld:
-        if charges:
+        if any(charge.source == "model" for charge in charges):
             raise
-        return  # the turn ended before anything was held
+        ledger.record(tenant_id, held_id, charges)
+        return
     for late in () if settled else charges:
         ledger.settle_late(tenant_id, held_id, late, "its usage became known after an interruption")
 
 
-def charges_of(calls: Sequence[ModelCall]) -> list[ledger.Charge]:
-    """One charge a call; the one whose answer counts says what the strategy's dearest model would have cost."""
+def charges_of(turn: Turn, calls: Sequence[ModelCall], used: Used) -> list[ledger.Charge]:
+    """One charge a call, one for what was computed here in each way, and one for a saved reply, which costs nothing.
+
+    The one whose answer counts says what the strategy's dearest model would have cost.
+    """
     counts = max(calls, key=lambda call: (call.outcome == Outcome.ACCEPTED, call.output_tokens or 0), default=None)
-    return [charge(call, dearest_cost(call) if call is counts else ZERO) for call in calls]
+    charges = [charge(call, _dearest(call, used) if call is counts else ZERO) for call in calls]
+    if used.saved_reply:
+        free = _beside_calls(turn, turn.id, "cache")
+        charges.append(replace(free, model=SAVED_REPLY, outcome=Outcome.ACCEPTED, dearest=used.spared))
+    judged = used.judged + sum(call.score is not None for call in calls)
+    return charges + computed(turn, turn.id, {compute.SCORER: judged, compute.EMBEDDING: used.embedded}, used.prices)
+
+
+def computed(
+    turn: Turn, held_id: UUID, texts: Mapping[str, int], prices: compute.Prices, outcome: str = ""
+) -> list[ledger.Charge]:
+    """For so many texts of each kind, on the hold of the turn or another."""
+    return [
+        replace(
+            _beside_calls(turn, held_id, name),
+            number=texts[name],
+            provider=compute.PROVIDER,
+            model=name,
+            outcome=outcome,
+            price_version=price.version,
+            cost=compute.cost(price, texts[name]),
+        )
+        for name, price in prices.items()
+        if texts.get(name)
+    ]
+
+
+def _dearest(call: ModelCall, used: Used) -> Money:
+    return used.spared if call.model == MEMORY else dearest_cost(call)
+
+
+def _beside_calls(turn: Turn, held_id: UUID, source: str) -> ledger.Charge:
+    return ledger.Charge(
+        call_id=uuid5(held_id, source),  # the same however often the turn is closed
+        conversation_id=turn.conversation_id,
+        chatbot_id=turn.conversation.chatbot_id,
+        number=1,
+        tier=None,
+        model="",
+        outcome="",
+        price_version="",
+        cost=ZERO,
+        estimated=False,
+        input_tokens=0,
+        output_tokens=0,
+        source=source,
+    )
 
 
 def charge(call: ModelCall, dearest: Money = ZERO) -> ledger.Charge:

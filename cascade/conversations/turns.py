@@ -16,6 +16,7 @@ from django.utils import timezone
 from accounts import webhooks
 from accounts.models import CustomerRecord
 from accounts.tenancy import in_tenant
+from cascade.compute import Used
 from cascade.context import roll
 from cascade.conversations.calls import charges_of, columns, estimate, settle
 from cascade.conversations.customers import find
@@ -159,14 +160,15 @@ def close_turn(result: TurnResult) -> list[dict[str, Any]]:
             ModelCall.objects.filter(id=attempt.id).update(outcome=outcome, score=attempt.score, **columns(attempt))
         _remember(result)
         conversation = Conversation.objects.select_related("chatbot").get(id=result.conversation_id)
-        turn = Turn.objects.get(id=result.turn_id)
+        turn = Turn.objects.select_related("strategy").get(id=result.turn_id)
+        turn.conversation = conversation
         frames = _tell(conversation, turn, result)
         if result.state == Turn.State.ANSWERED and result.reply:
             told = {"turn_id": str(turn.id), "message_id": str(result.reply.message_id)}
             webhooks.tell(result.tenant_id, "reply.accepted", about(conversation) | told)
         if result.hand_over:
             frames += hand_over(conversation, turn, turn.problem)
-        _charge(result.tenant_id, result.turn_id)  # last: other turns of the tenant wait from here to our commit
+        _charge(turn, result.used)  # last: other turns of the tenant wait from here to our commit
         return frames
 
 
@@ -242,11 +244,11 @@ def _bury(turn: Turn) -> None:
         call.outcome, call.error = Outcome.FAILED, call.error or "process_died"
         call.save()
     append(turn.conversation, [{"event": "stream.chunk", "data": {"type": "error", "errorText": "interrupted"}}], turn)
-    _charge(turn.tenant_id, turn.id)
+    _charge(turn, Used())  # what it had judged and embedded died with its process
 
 
-def _charge(tenant_id: UUID, turn_id: UUID) -> None:
-    """Settle the turn's hold with one charge a call; what was explored has a hold of its own."""
-    calls = ModelCall.objects.filter(turn_id=turn_id, cost_micros__isnull=False).exclude(outcome=Outcome.EXPLORED)
-    calls = calls.select_related("turn__conversation", "turn__strategy", "price__model").order_by("number")
-    settle(tenant_id, turn_id, charges_of(list(calls)))
+def _charge(turn: Turn, used: Used) -> None:
+    """Settle the turn's hold; what was explored has a hold of its own."""
+    calls = turn.calls.filter(cost_micros__isnull=False).exclude(outcome=Outcome.EXPLORED)
+    charges = charges_of(turn, list(calls.select_related("price__model").order_by("number")), used)
+    settle(turn.tenant_id, turn.id, charges)

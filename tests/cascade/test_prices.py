@@ -96,6 +96,7 @@ def test_an_import_shows_what_would_change_and_only_then_changes_it(database):
     assert ran("import_prices") in shown
     count = Price.objects.count()
     assert count == LanguageModel.objects.count() > 4
+    assert set(LanguageModel.objects.filter(enabled=False).values_list("name", flat=True)) == {"scorer", "embedding"}
     assert ran("import_prices") == ""
     assert Price.objects.count() == count
 

@@ -11,7 +11,7 @@ from cascade.providers import OpenAIProvider
 from cascade.runner import Engine
 from tests.cascade.test_saved_replies import save
 from tests.cast import ORDER, ScriptedScorer, open_shop
-from tests.chatbackend.test_chat import ask, said
+from tests.chatbackend.test_chat import ask, books_balance, said
 from tests.chatbackend.test_lookup import Embedder
 from tests.model_server import ModelServer, Reply
 
@@ -44,13 +44,16 @@ def on_record(shop, model):
         return list(model.objects.all())
 
 
-async def test_it_is_shown_without_a_model_call_a_hold_or_a_charge_and_is_counted(models, alice):
+async def test_it_is_shown_without_a_model_call_costs_the_tenant_nothing_and_is_counted(models, alice):
     frames = await ask(await in_db(alice.caller)(), QUESTION, engine=engine(models))
     assert said(frames) == "Your desk lamp is shipped."
     assert models.calls == []
     assert not await on_record(alice, ModelCall)
-    assert not await on_record(alice, Hold)
-    assert [entry.kind for entry in await on_record(alice, LedgerEntry)] == ["top_up"]
+    assert [(hold.amount_micros, hold.spent_micros) for hold in await on_record(alice, Hold)] == [(0, 0)]
+    _, entry = await on_record(alice, LedgerEntry)
+    assert (entry.source, entry.model, entry.outcome) == ("cache", "saved reply", "accepted")
+    assert entry.amount_micros == entry.cost_micros == 0 < entry.dearest_micros
+    assert await books_balance(alice)
     [turn] = await on_record(alice, Turn)
     assert (turn.state, turn.context_report["saved_reply"]) == ("answered", "order (score 0.900)")
     assert [reply.given for reply in await on_record(alice, SavedReply)] == [1]

@@ -7,9 +7,10 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandParser
 from django.utils import timezone
 
+from cascade.compute import PROVIDER
 from cascade.material import price_columns, price_value
 from cascade.models import LanguageModel, Price
-from cascade.price_list import Offer, changes, offers
+from cascade.price_list import Offer, changes, computed, offers
 
 OPERATOR = "owner"  # models and prices are written by the owner role alone
 
@@ -22,14 +23,14 @@ class Command(BaseCommand):
 
     def handle(self, *, dry_run: bool = False, **options: Any) -> None:
         now = timezone.now()
-        changed = [offer for offer in offers(now) if self._show(offer)]
+        changed = [offer for offer in (*offers(now), *computed()) if self._show(offer)]
         if dry_run:
             self.stdout.write(f"{len(changed)} models would change; nothing was changed")
             return
         for offer in changed:
+            told = {"provider": offer.provider, "remote_name": offer.remote_name, "base_url": offer.base_url}
             model, _ = LanguageModel.objects.using(OPERATOR).update_or_create(
-                name=offer.name,
-                defaults={"provider": offer.provider, "remote_name": offer.remote_name, "base_url": offer.base_url},
+                name=offer.name, defaults=told, create_defaults=told | {"enabled": offer.provider != PROVIDER}
             )
             if changes(listed(offer.name), offer.price):
                 Price.objects.using(OPERATOR).create(
