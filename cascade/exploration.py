@@ -137,6 +137,7 @@ def unasked(turn: Turn, asked: set[str], now: datetime) -> list[tuple[Tier, int]
     """Every model of the chatbot that the turn did not ask, with its place in the turn's strategy. In `in_tenant`."""
     assert turn.strategy is not None
     chatbot, tiers = turn.conversation.chatbot, turn.strategy.tiers
+    segment = material.segment(turn.conversation.customer)
     tiers = [*tiers[:-1], tiers[-1] | {"threshold": chatbot.floor}]
     wanted = {tier["model"]: (tier, place) for place, tier in enumerate(tiers)}
     for name in extra_models(chatbot):
@@ -147,7 +148,7 @@ def unasked(turn: Turn, asked: set[str], now: datetime) -> list[tuple[Tier, int]
     except material.NoStrategy:
         return []
     return [
-        (material.tier_value(tier, known[name], prices[name]), place)
+        (material.tier_value(tier, known[name], prices[name], segment), place)
         for name, (tier, place) in wanted.items()
         if name in known
     ]

@@ -45,6 +45,7 @@ class NewProposal(Shape):
     latency_seconds = Number(
         min_value=0.1, max_value=3600, required=False, help_text="Within which 95 % of the turns are answered."
     )
+    segments = Flag(default=False, help_text="Thresholds of their own for segments of customers, where they help.")
 
     def validate(self, told: dict[str, Any]) -> dict[str, Any]:
         other = "quality" if told["aim"] == "better" else "per_thousand_turns"
@@ -58,7 +59,8 @@ class NewProposal(Shape):
         told = self.validated_data
         spent = told.get("per_thousand_turns")
         budget = None if spent is None else Money(spent).micros / 1000
-        return strategy_proposals.Wish(told["aim"], told.get("quality"), budget, told.get("latency_seconds"))
+        found = (told["aim"], told.get("quality"), budget, told.get("latency_seconds"), told["segments"])
+        return strategy_proposals.Wish(*found)
 
 
 class Proposals(Listed, Shown, Resource):

@@ -24,6 +24,7 @@ from cascade.context import Instructions
 from cascade.record_source import RecordSource
 from cascade.scorer.pool import Scoring
 from cascade.scorer_tuning import expected, ratings, scoring
+from cascade.strategy_check import LONGEST_SEGMENT, threshold
 from cascade.strictness import stricter, strictness
 from cascade.values import (
     Context,
@@ -96,7 +97,7 @@ def gather(
     source, source_error = record_source(chatbot, conversation, now)
     raised = strictness(ratings(customer.id), expected())
     pays = spender(chatbot, customer)
-    affordable = cheapest(strategy(chatbot, now), cheapest_tiers(chatbot.tenant_id, pays))
+    affordable = cheapest(strategy(chatbot, now, pays.segment), cheapest_tiers(chatbot.tenant_id, pays))
     return Material(
         instructions=instructions(chatbot),
         strategy=with_strictness(affordable, raised),
@@ -136,7 +137,7 @@ def segment(customer: accounts.Customer) -> str:
 
 def segment_of(attributes: Mapping[str, Any]) -> str:
     """The tenant's own word for a group of customers; "": the customer is in none."""
-    return str(attributes.get("segment") or "")[:200]
+    return str(attributes.get("segment") or "")[:LONGEST_SEGMENT]
 
 
 def remembering(chatbot: models.Chatbot) -> Remembering | None:
@@ -197,8 +198,8 @@ def record_source(
 # --- the strategy and its prices ------------------------------------------------------------
 
 
-def strategy(chatbot: models.Chatbot, now: datetime) -> Strategy:
-    """The live strategy at today's prices; the last tier's threshold is the chatbot's floor.
+def strategy(chatbot: models.Chatbot, now: datetime, segment: str) -> Strategy:
+    """The live strategy at today's prices, for customers of a segment; the last tier's threshold is the floor.
 
     Disabled models are left out. Raises NoStrategy, before anything is called: no strategy, no model
     left, or a model without a price.
@@ -211,17 +212,17 @@ def strategy(chatbot: models.Chatbot, now: datetime) -> Strategy:
     if not wanted:
         raise NoStrategy("no_model", f"no model of {row} is available")
     prices = current_prices((known[tier["model"]] for tier in wanted), now)
-    tiers = [tier_value(tier, known[tier["model"]], prices[tier["model"]]) for tier in wanted]
+    tiers = [tier_value(tier, known[tier["model"]], prices[tier["model"]], segment) for tier in wanted]
     return Strategy(
         version=str(row.version), tiers=with_floor(tiers, chatbot.floor), deadline_seconds=row.deadline_seconds
     )
 
 
-def tier_value(tier: Mapping[str, Any], model: models.LanguageModel, price: Price) -> Tier:
+def tier_value(tier: Mapping[str, Any], model: models.LanguageModel, price: Price, segment: str) -> Tier:
     """`tier`: as `CascadeStrategy.tiers` has it."""
     return Tier(
         model=language_model(model, price),
-        threshold=tier["threshold"],
+        threshold=threshold(tier, segment),
         deadline_seconds=tier["deadline_seconds"],
         max_output_tokens=tier["max_output_tokens"],
     )

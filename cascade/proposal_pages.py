@@ -16,7 +16,8 @@ from accounts.money import ZERO, Money
 from accounts.staff_pages import BOOKS, TenantAdmin
 from cascade import frontier_plot, strategies, strategy_proposals
 from cascade.frontier_plot import Point
-from cascade.models import Chatbot, Proposal
+from cascade.models import CascadeStrategy, Chatbot, Proposal
+from cascade.strategy_check import SEGMENTS
 from cascade.strategy_pages import may_lead, require_lead
 from cascade.strategy_proposals import Wish
 from cascade.turn_table import KINDS
@@ -33,6 +34,7 @@ ONLY_FOR = {  # the aims of a field that not every aim reads
     "quality": ("cheaper",),
     "dollars": ("better",),
     "seconds": ("cheaper", "better"),
+    "segments": ("cheaper", "better"),
     "most_bad": ("promise",),
     "confidence": ("promise",),
 }
@@ -69,6 +71,7 @@ class WishForm(forms.Form):
     quality = Percent(required=False, min_value=0, max_value=100, label="Hold this quality, % (empty: today's)")
     dollars = Thousand(required=False, label="Spend this on 1,000 turns, $ (empty: today's)")
     seconds = forms.FloatField(required=False, min_value=0.1, max_value=600, label="Answer 95 % within, s (empty: any)")
+    segments = forms.BooleanField(required=False, label="Thresholds by segment")
     most_bad = Percent(required=False, min_value=0.1, max_value=50, label="Bad, of the answers shown: at most, %")
     confidence = Percent(required=False, min_value=50, max_value=99.9, label="With this confidence, %")
     repriced = forms.ChoiceField(required=False, label="If this model's price")
@@ -86,7 +89,7 @@ class WishForm(forms.Form):
 
     @property
     def usual(self) -> list[forms.BoundField]:
-        return [self[name] for name in ("chatbot", "aim", "quality", "dollars", "seconds")]
+        return [self[name] for name in ("chatbot", "aim", "quality", "dollars", "seconds", "segments")]
 
     @property
     def promise(self) -> list[forms.BoundField]:
@@ -99,7 +102,7 @@ class WishForm(forms.Form):
     def clean(self) -> dict[str, Any]:
         told = super().clean() or {}
         for name, aims in ONLY_FOR.items():
-            if "aim" in told and told["aim"] not in aims and told.get(name) is not None:
+            if "aim" in told and told["aim"] not in aims and told.get(name) not in (None, False):
                 self.add_error(name, f"leave it empty, or look for: {' or '.join(AIMS[aim] for aim in aims)}")
         if bool(told.get("repriced")) != (told.get("times") is not None):
             self.add_error("times", "say both, which model and how many times its price")
@@ -118,6 +121,7 @@ class WishForm(forms.Form):
             told["quality"],
             told["dollars"],
             told["seconds"],
+            told["segments"],
             **{name: told[name] for name in ("most_bad", "confidence") if told[name]},
             prices={told["repriced"]: told["times"]} if told["repriced"] else {},
             assumed=assumed | {"like": told["like"]} if told["like"] else {},
@@ -199,14 +203,18 @@ def changed(proposal: Proposal) -> list[tuple[str, str, str]]:
     if proposal.strategy is None:
         return []
     before = proposal.chatbot.strategies.filter(version=proposal.report["present"]["version"]).first()
-    limits = [
-        dict(zip([tier["model"] for tier in row.tiers], strategy_proposals.limits(row), strict=True)) if row else {}
-        for row in (before, proposal.strategy)
-    ]
-    return [
-        (model, *(f"{limit[model]:.4g}" if model in limit else "–" for limit in limits))
-        for model in dict.fromkeys([*limits[0], *limits[1]])
-    ]
+    limits = [_limits(row) if row else {} for row in (before, proposal.strategy)]
+    return [(model, *(limit.get(model, "–") for limit in limits)) for model in dict.fromkeys([*limits[0], *limits[1]])]
+
+
+def _limits(strategy: CascadeStrategy) -> dict[str, str]:
+    """By model, what an answer must score, of all customers and then of those of some segments."""
+    own = zip(strategy.tiers, strategy_proposals.limits(strategy), strict=True)
+    others = {tier["model"]: tier.get(SEGMENTS, {}) for tier in strategy.tiers}
+    return {
+        tier["model"]: ", ".join([f"{limit:.4g}", *(f"{n}: {o:.4g}" for n, o in others[tier["model"]].items())])
+        for tier, limit in own
+    }
 
 
 def plot(proposal: Proposal) -> SafeString | None:

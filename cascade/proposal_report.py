@@ -35,7 +35,8 @@ def about(recorded: Recorded, table: EvaluationTable) -> dict[str, Any]:
 
 def compared(table: EvaluationTable, present: Replayed, live: CascadeStrategy, found: Proposal) -> dict[str, Any]:
     """With the live strategy, on questions that did not choose what was found."""
-    return beside(table, present, live, found.unseen, found.chain, found.thresholds) | {
+    told_of = asks(found.chain, found.thresholds, found.by_segment)
+    return beside(table, present, live, found.unseen, told_of) | {
         "best_single": found.best_single,
         "saved_vs_best_single": told(found.saved),
         "dominated": list(found.dominated),
@@ -48,8 +49,7 @@ def beside(
     present: Replayed,
     live: CascadeStrategy,
     other: Replayed | Unseen,
-    chain: tuple[str, ...],
-    thresholds: tuple[float, ...],
+    proposed: str,
 ) -> dict[str, Any]:
     samples, weight = intervals.drawn(table.weight), table.weight
     return {
@@ -60,7 +60,7 @@ def beside(
             "cost_micros": told(intervals.of_mean(present.cost_micros, samples, weight)),
         },
         "proposed": {
-            "asks": asks(chain, thresholds),
+            "asks": proposed,
             "quality": told(intervals.of_mean(other.quality, samples, weight)),
             "cost_micros": told(intervals.of_mean(other.cost_micros, samples, weight)),
         },
@@ -127,8 +127,16 @@ def point(choice: Choice) -> dict[str, Any]:
     }
 
 
-def asks(chain: tuple[str, ...], thresholds: tuple[float, ...]) -> str:
-    return " → ".join(f"{model} (≥ {limit:.3g})" for model, limit in zip(chain, thresholds, strict=True))
+def asks(
+    chain: tuple[str, ...], thresholds: tuple[float, ...], by_segment: Mapping[str, tuple[float, ...]] | None = None
+) -> str:
+    """The tiers in one line."""
+    limits = {"": thresholds} | dict(by_segment or {})
+    tiers = []
+    for tier, model in enumerate(chain):
+        own = {name: limit[tier] for name, limit in limits.items() if not name or limit[tier] != thresholds[tier]}
+        tiers.append(f"{model} ({', '.join(f'{name} ≥ {limit:.3g}'.lstrip() for name, limit in own.items())})")
+    return " → ".join(tiers)
 
 
 def told(estimate: Estimate) -> dict[str, float]:

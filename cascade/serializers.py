@@ -25,7 +25,7 @@ from accounts.rest.fields import (
 from accounts.rest.problems import Problem
 from cascade import models, strategies
 from cascade.conversations import LONGEST_REPLY
-from cascade.strategy_check import LONGEST_SECONDS, MOST_OUTPUT_TOKENS, MOST_TIERS
+from cascade.strategy_check import LONGEST_SECONDS, MOST_OUTPUT_TOKENS, MOST_TIERS, problem
 
 ORIGIN = r"^https?://(\*\.[a-z0-9-]{1,63}\.)?[a-z0-9-]{1,63}(\.[a-z0-9-]{1,63}){0,3}(:[0-9]{1,5})?\Z"
 HTTPS = r"^https://[A-Za-z0-9-]{1,63}(\.[A-Za-z0-9-]{1,63}){0,4}(:[0-9]{1,5})?(/[A-Za-z0-9._~=&%+-]{0,60}){0,4}\Z"
@@ -129,6 +129,11 @@ class Tier(Shape):
     threshold = Number(min_value=0, max_value=1)
     deadline_seconds = Number(min_value=0.1, max_value=LONGEST_SECONDS)
     max_output_tokens = Whole(min_value=1, max_value=MOST_OUTPUT_TOKENS)
+    segments = serializers.DictField(
+        child=Number(min_value=0, max_value=1),
+        required=False,
+        help_text="Other thresholds, by segment of customers; the last tier has none.",
+    )
 
 
 class Strategy(Row):
@@ -142,6 +147,11 @@ class Strategy(Row):
         model = models.CascadeStrategy
         fields = ("id", "chatbot", "version", "tiers", "deadline_seconds", "created_at")
         read_only_fields = ("version",)
+
+    def validate_tiers(self, tiers: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        if wrong := problem([dict(tier) for tier in tiers]):
+            raise serializers.ValidationError(wrong)
+        return tiers
 
 
 class Price(Row):

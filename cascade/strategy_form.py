@@ -10,7 +10,7 @@ from django import forms
 
 from cascade import strategies
 from cascade.models import CascadeStrategy
-from cascade.strategy_check import EXAMPLE_TIER, LONGEST_SECONDS, MOST_TIERS
+from cascade.strategy_check import EXAMPLE_TIER, LONGEST_SECONDS, MOST_TIERS, SEGMENTS
 
 LEAST_ROWS = 4
 NUMBERS = {"threshold": float, "deadline_seconds": float, "max_output_tokens": int}
@@ -23,15 +23,14 @@ class TiersWidget(forms.Widget):
 
     def get_context(self, name: str, value: Any, attrs: Any) -> dict[str, Any]:
         tiers = json.loads(value) if isinstance(value, str) else value
-        filled = [tier for tier in tiers or [] if isinstance(tier, dict)]
+        filled = [tier | {SEGMENTS: _lines(tier.get(SEGMENTS, {}))} for tier in tiers or [] if isinstance(tier, dict)]
         rows = filled + [{}] * max(1, LEAST_ROWS - len(filled))
         told = {"models": strategies.offered(), "rows": rows[:MOST_TIERS], "example": EXAMPLE_TIER}
         return super().get_context(name, value, attrs) | told
 
     def value_from_datadict(self, data: Mapping[str, Any], files: Any, name: str) -> str:
-        rows = [
-            {column: data.get(f"{name}-{row}-{column}", "") for column in EXAMPLE_TIER} for row in range(MOST_TIERS)
-        ]
+        columns = (*EXAMPLE_TIER, SEGMENTS)
+        rows = [{column: data.get(f"{name}-{row}-{column}", "") for column in columns} for row in range(MOST_TIERS)]
         return json.dumps([_tier(row) for row in rows if row["model"]])
 
     def value_omitted_from_data(self, data: Mapping[str, Any], files: Any, name: str) -> bool:
@@ -40,13 +39,22 @@ class TiersWidget(forms.Widget):
 
 def _tier(row: dict[str, str]) -> dict[str, Any]:
     """Numbers where they are numbers; what is not is refused with the tier's name."""
-    tier: dict[str, Any] = dict(row)
-    for column, number in NUMBERS.items():
-        try:
-            tier[column] = number(row[column])
-        except ValueError:
-            continue
-    return tier
+    tier = row | {column: _number(row[column], kind) for column, kind in NUMBERS.items()}
+    lines = [line.rsplit(None, 1) for line in tier.pop(SEGMENTS).splitlines() if line.strip()]
+    others = {line[0].strip(): _number(line[-1], float) for line in lines}
+    return tier | {SEGMENTS: others} if others else tier
+
+
+def _number(typed: str, kind: type[int] | type[float]) -> int | float | str:
+    try:
+        return kind(typed)
+    except ValueError:
+        return typed
+
+
+def _lines(segments: Any) -> str:
+    """As a person writes other thresholds: a line for each segment, its name and then its number."""
+    return "\n".join(f"{name} {own}" for name, own in segments.items()) if isinstance(segments, dict) else ""
 
 
 class ChatbotForm(forms.ModelForm):
@@ -82,7 +90,8 @@ class StrategyForm(forms.ModelForm):
         widgets: ClassVar = {"tiers": TiersWidget}
         help_texts: ClassVar = {
             "tiers": "Cheapest first. An answer is shown if its score is at least the threshold; else the next model"
-            " is asked. The last model's threshold is the chatbot's floor, whatever stands here.",
+            " is asked. The last model's threshold is the chatbot's floor, whatever stands here. Customers whose"
+            ' attribute "segment" is named may have another threshold: a line for each segment, like: trade 0.7',
             "deadline_seconds": "For all models of a turn together.",
         }
 

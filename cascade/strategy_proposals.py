@@ -8,7 +8,7 @@ strategy that is live now, on questions that did not choose it (`cascade.optimis
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from copy import copy
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -30,6 +30,7 @@ from cascade.learning.table import LEAST_QUESTIONS, BadTable, EvaluationTable
 from cascade.models import CascadeStrategy, Chatbot, Proposal
 from cascade.optimiser import Goal, Unreachable, optimise
 from cascade.optimiser import Proposal as Found
+from cascade.strategy_check import EXAMPLE_TIER, SEGMENTS, threshold
 from cascade.turn_table import Recorded
 
 JOB = "chatbackend.tasks.optimise_cascade"
@@ -59,6 +60,7 @@ class Wish:
     quality: float | None = None  # of "cheaper": mean, 0..1
     budget_micros: float | None = None  # of "better": mean a turn
     latency_seconds: float | None = None  # within which 95 % of the turns are answered
+    segments: bool = False  # thresholds of their own for segments of customers, where they help; not of "promise"
     most_bad: float = 0.05  # of "promise": share of the answers shown
     confidence: float = 0.95  # of "promise"
     prices: dict[str, float] = field(default_factory=dict)  # what if these models cost so many times as much?
@@ -154,17 +156,17 @@ def _search(chatbot: Chatbot, wish: Wish, tell: Progress) -> tuple[dict[str, Any
         return _promise(recorded, wish, live, chain)
     table = _market(_learnable(recorded, chatbot, chain), wish)
     tell(40, f"searching: {len(table.questions)} turns, {len(table.models)} models")
-    present = replay(table, chain, limits(live))
+    present = replay(table, chain, limits(live), by_segment=limits_by_segment(live))
     goal = wish.goal(present, chatbot.floor)
-    found = optimise(table, goal)
+    found = optimise(table, goal, segments=wish.segments)
     report = proposal_report.about(recorded, table) | proposal_report.compared(table, present, live, found)
     tell(70, "what each model is worth")
     report |= proposal_report.worths(table, goal)
     if wish.hypothetical:
         return report, None
     _require_better(wish, found, live, report)
-    made = strategies.add_version(chatbot, tiers_of(found.chain, found.thresholds, live), live.deadline_seconds)
-    return report, made
+    tiers = tiers_of(found.chain, found.thresholds, live, found.by_segment)
+    return report, strategies.add_version(chatbot, tiers, live.deadline_seconds)
 
 
 def _market(table: EvaluationTable, wish: Wish) -> EvaluationTable:
@@ -187,17 +189,24 @@ def _promise(
     kept = promised(judged, chain, promise)
     segments = promised_by_segment(judged, chain, promise)
     thresholds = (kept.threshold,) * len(chain)
-    present, strict = replay(table, chain, limits(live)), replay(table, chain, thresholds)
+    present = replay(table, chain, limits(live), by_segment=limits_by_segment(live))
+    strict = replay(table, chain, thresholds)
     report = proposal_report.about(recorded, table)
-    report |= proposal_report.beside(table, present, live, strict, tuple(chain), thresholds)
+    report |= proposal_report.beside(table, present, live, strict, proposal_report.asks(tuple(chain), thresholds))
     report["promise"] = proposal_report.kept(kept, segments)
     tiers = tiers_of(tuple(chain), thresholds, live)
     return report, strategies.add_version(live.chatbot, tiers, live.deadline_seconds)
 
 
-def limits(strategy: CascadeStrategy) -> list[float]:
-    """Its thresholds; the last is the chatbot's floor."""
-    return [*(tier["threshold"] for tier in strategy.tiers[:-1]), strategy.chatbot.floor]
+def limits(strategy: CascadeStrategy, segment: str = "") -> list[float]:
+    """Its thresholds for customers of a segment; the last is the chatbot's floor."""
+    return [*(threshold(tier, segment) for tier in strategy.tiers[:-1]), strategy.chatbot.floor]
+
+
+def limits_by_segment(strategy: CascadeStrategy) -> dict[str, list[float]]:
+    """Of each segment that has a threshold of its own."""
+    names = sorted({name for tier in strategy.tiers for name in tier.get(SEGMENTS, {})})
+    return {name: limits(strategy, name) for name in names}
 
 
 def _learnable(recorded: Recorded, chatbot: Chatbot, chain: list[str]) -> EvaluationTable:
@@ -219,18 +228,29 @@ def _learnable(recorded: Recorded, chatbot: Chatbot, chain: list[str]) -> Evalua
 
 def _require_better(wish: Wish, found: Found, live: CascadeStrategy, report: dict[str, Any]) -> None:
     """Raises NothingBetter, with the report: it tells why."""
+    other = {name: list(own) for name, own in found.by_segment.items()} != limits_by_segment(live)
     same = list(found.chain) == [tier["model"] for tier in live.tiers] and list(found.thresholds) == limits(live)
     asked = wish.quality is not None or wish.budget_micros is not None
     gained = report["saved"] if wish.aim == "cheaper" else report["quality_difference"]
-    if same or (not asked and gained["mean"] <= 0):
+    if (same and not other) or (not asked and gained["mean"] <= 0):
         what = "cheaper at its quality" if wish.aim == "cheaper" else "better at its cost"
         raise NothingBetter(f"on turns that did not choose it, nothing was {what} than the live strategy", report)
 
 
-def tiers_of(chain: tuple[str, ...], thresholds: tuple[float, ...], live: CascadeStrategy) -> list[dict[str, Any]]:
+def tiers_of(
+    chain: tuple[str, ...],
+    thresholds: tuple[float, ...],
+    live: CascadeStrategy,
+    by_segment: Mapping[str, tuple[float, ...]] | None = None,
+) -> list[dict[str, Any]]:
     """As a `CascadeStrategy` keeps them; a model that is new gets the time and the length of the live one's last."""
     known = {tier["model"]: tier for tier in live.tiers}
-    return [
-        known.get(model, live.tiers[-1]) | {"model": model, "threshold": threshold}
-        for model, threshold in zip(chain, thresholds, strict=True)
+    tiers = [
+        known.get(model, live.tiers[-1]) | {"model": model, "threshold": limit, SEGMENTS: {}}
+        for model, limit in zip(chain, thresholds, strict=True)
     ]
+    for name, own in sorted((by_segment or {}).items()):
+        for tier, limit in zip(tiers[:-1], own, strict=False):  # the last one's is the floor, for everybody
+            if limit != tier["threshold"]:
+                tier[SEGMENTS][name] = limit
+    return [tier if tier[SEGMENTS] else {key: tier[key] for key in EXAMPLE_TIER} for tier in tiers]

@@ -25,7 +25,7 @@ from cascade.learning.table import BadTable
 from cascade.models import CascadeStrategy, Chatbot, ShadowTrial
 from cascade.proposal_report import told
 from cascade.strategies import NoSuchStrategy
-from cascade.strategy_proposals import limits
+from cascade.strategy_proposals import limits, limits_by_segment
 from cascade.turn_table import MOST_TURNS, Recorded
 
 MOST_REPLAYED = 2_000  # turns of a period, the newest: somebody waits for the page
@@ -55,8 +55,10 @@ def compare(
             f"nobody has asked {missing[0]} in this period: name it among the chatbot's models to try, or begin a"
             " shadow trial, so that explored turns ask it"
         )
-    with_explored = replay(recorded.table, chain, limits(strategy))
-    as_it_was = replay(recorded.live, chain, limits(strategy))
+    thresholds, others = limits(strategy), limits_by_segment(strategy)
+    with_explored, as_it_was = (
+        replay(table, chain, thresholds, by_segment=others) for table in (recorded.table, recorded.live)
+    )
     return _report(recorded, chain, with_explored, as_it_was, draws)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 from django.contrib.postgres.fields import ArrayField
 from django.core.validators import MaxValueValidator, MinValueValidator
@@ -87,7 +88,8 @@ class CascadeStrategy(TenantRow):
     """An immutable version of a chatbot's cascade.
 
     `tiers` is a list, cheapest first, of {"model", "threshold", "deadline_seconds", "max_output_tokens"};
-    the last tier's threshold is the chatbot's floor, whatever stands here.
+    the last tier's threshold is the chatbot's floor, whatever stands here. A tier before it may have "segments":
+    other thresholds, by the name of a segment of customers.
     """
 
     chatbot = models.ForeignKey(Chatbot, models.CASCADE, related_name="strategies")
@@ -105,4 +107,10 @@ class CascadeStrategy(TenantRow):
     @property
     def asks(self) -> str:
         """The tiers in one line."""
-        return " → ".join(f"{tier['model']} (≥ {tier['threshold']:g})" for tier in self.tiers)
+        return " → ".join(f"{tier['model']} ({', '.join(_limits(tier))})" for tier in self.tiers)
+
+
+def _limits(tier: dict[str, Any]) -> list[str]:
+    """What an answer must score, of all customers and then of those of some segments."""
+    others = [f"{name} ≥ {own:g}" for name, own in tier.get("segments", {}).items()]
+    return [f"≥ {tier['threshold']:g}", *others]

@@ -49,6 +49,7 @@ def recorded_turns(
     version: str = "scripted",
     costs: Mapping[str, int] = COSTS,
     rated: float = 0.0,
+    segments: tuple[str, ...] = ("home", "trade"),
 ) -> list[Turn]:
     """`share` of those that stopped early were drawn to explore. `skill`: the small model's; `cost`: times `costs`.
 
@@ -63,7 +64,7 @@ def recorded_turns(
     with in_tenant(shop.tenant_id):
         until = until or timezone.now()
         strategy = CascadeStrategy.objects.get(id=Chatbot.objects.get(id=shop.chatbot_id).live_strategy_id)
-        talks = _talks(shop, max(1, count // 2))
+        talks = _talks(shop, max(1, count // 2), segments)
         turns, calls, messages, explorations = [], [], [], []
         for n in range(count):
             talk, when = talks[n % len(talks)], until - over * (1 - float(times[n]))
@@ -132,11 +133,11 @@ def _asked_in(turn: Turn) -> dict[str, Any]:
     return {"turn": turn, "context": CONTEXT.dump_python(context, mode="json")}
 
 
-def _talks(shop: Shop, count: int) -> list[Conversation]:
+def _talks(shop: Shop, count: int, segments: tuple[str, ...]) -> list[Conversation]:
     own = {"tenant_id": shop.tenant_id}
     made = str(uuid7())
     who = Customer.objects.bulk_create(
-        Customer(**own, external_id=f"{made}-{n}", attributes={"segment": ("home", "trade")[n % 2]})
+        Customer(**own, external_id=f"{made}-{n}", attributes={"segment": segments[n % len(segments)]})
         for n in range(count)
     )
     return Conversation.objects.bulk_create(

@@ -14,6 +14,7 @@ from cascade.learning.search import LATE_SHARE, SLACK, best_choice
 from cascade.learning.table import UNUSABLE, undominated
 from cascade.optimiser import BadTable, Goal, Person, Unreachable, optimise, replay
 from cascade.policy import Accept, Ask, Known, next_step
+from cascade.strategy_check import threshold
 from cascade.values import Attempt, FinishReason, Usage
 from tests.cascade.strategies import strategy, tier
 from tests.cascade.tables import ladder, table, tables
@@ -48,12 +49,24 @@ def test_a_replay_does_what_the_policy_does(of, data):
         assert (np.isnan(found.cost_micros[row]) and cost is None) or found.cost_micros[row] == cost
 
 
+@given(tables(missing=True), st.data())
+def test_a_replay_does_to_each_segment_what_the_live_cascade_does(of, data):
+    other = st.dictionaries(st.sampled_from(["trade", "home"]), limits)
+    tiers = [{"threshold": data.draw(limits), "segments": data.draw(other)} for _ in of.models]
+    own = {name: [threshold(tier, name) for tier in tiers] for name in ("", "trade", "home")}
+    found = replay(of, of.models, own[""], by_segment={name: own[name] for name in ("trade", "home")})
+    for row, segment in enumerate(of.segment):
+        where, cost = played_by_the_policy(of, row, of.models, own[segment])
+        assert found.tier[row] == where
+        assert (np.isnan(found.cost_micros[row]) and cost is None) or found.cost_micros[row] == cost
+
+
 @given(tables(), limits, limits)
 def test_a_segment_with_thresholds_of_its_own_is_played_by_them(of, shared, own):
     found = replay(of, of.models, [shared] * len(of.models), by_segment={"trade": [own] * len(of.models)})
-    for name, threshold in (("trade", own), ("home", shared), ("", shared)):
+    for name, limit in (("trade", own), ("home", shared), ("", shared)):
         rows = np.array([segment == name for segment in of.segment])
-        expected = replay(of, of.models, [threshold] * len(of.models))
+        expected = replay(of, of.models, [limit] * len(of.models))
         assert found.tier[rows].tolist() == expected.tier[rows].tolist()
 
 

@@ -8,10 +8,12 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.db import ProgrammingError
 from django.urls import reverse
+from django.utils import timezone
 
+from accounts.models import Customer
 from accounts.tenancy import in_tenant
-from cascade import strategies
-from cascade.models import CascadeStrategy, Chatbot, StrategyChange
+from cascade import material, strategies
+from cascade.models import CascadeStrategy, Chatbot, Conversation, StrategyChange
 from tests.cast import open_shop
 from tests.chatbackend.test_admin import UNCHANGED, logged_in
 
@@ -84,6 +86,10 @@ def test_the_record_of_changes_is_never_changed(shop):
         ([], "1 to 10 tiers"),
         ([TIER | {"model": "unheard-of"}], "not offered, or without a price: unheard-of"),
         ([TIER, TIER | {"threshold": 2}], "tier 2 needs a threshold from 0 to 1"),
+        ([TIER | {"segments": {"trade": 1.1}}, TIER], "tier 1 needs a threshold from 0 to 1 for segment trade"),
+        ([TIER | {"segments": ["trade"]}, TIER], "tier 1 needs segments by name"),
+        ([TIER | {"segments": {"\0": 0.5}}, TIER], "tier 1 needs a segment's name"),
+        ([TIER, TIER | {"segments": {"trade": 0.5}}], "tier 2 is the last: the chatbot's floor is its threshold"),
     ],
 )
 def test_tiers_that_could_not_be_asked_become_no_version(shop, tiers, said):
@@ -114,6 +120,40 @@ def test_nobody_changes_another_tenants_strategy(shop):
     charlie = logged_in((open_shop("charlie", "http://127.0.0.1:9/v1"), "owner"))
     assert charlie.post(reverse("admin:cascade_strategy_promote", args=[wanted.id])).status_code == 404
     assert live_version(shop) == 1
+
+
+def test_customers_of_a_segment_are_held_to_the_thresholds_of_their_own(shop):
+    small = TIER | {"model": "small", "threshold": 0.5, "segments": {"trade": 0.9}}
+    strategies.promote(add(shop, [small, TIER]), "bob")
+    asked = {}
+    for segment in ("trade", "home"):
+        with in_tenant(shop.tenant_id):
+            who = Customer.objects.create(
+                tenant_id=shop.tenant_id, external_id=segment, attributes={"segment": segment}
+            )
+            talk = Conversation.objects.create(tenant_id=shop.tenant_id, chatbot_id=shop.chatbot_id, customer=who)
+            gathered = material.gather(chatbot_of(shop), who, talk, "What does it cost?", timezone.now())
+        asked[segment] = [tier.threshold for tier in gathered.strategy.tiers]
+    floor = chatbot_of(shop).floor
+    assert asked == {"trade": [0.9, floor], "home": [0.5, floor]}
+
+
+def test_a_person_writes_other_thresholds_a_line_for_each_segment(shop):
+    lead, bot = logged_in((shop, "owner")), chatbot_of(shop)
+    tiers = [TIER | {"model": "small"}, TIER]
+    form = {f"tiers-{row}-{column}": value for row, tier in enumerate(tiers) for column, value in tier.items()}
+    form |= {"chatbot": str(bot.id), "deadline_seconds": "60"}
+    url = reverse("admin:cascade_cascadestrategy_add")
+    wrong = lead.post(url, form | {"tiers-0-segments": "trade"}).content.decode()
+    assert "needs a threshold from 0 to 1 for segment trade" in wrong
+    lead.post(url, form | {"tiers-0-segments": "trade 0.9\nsmall shops 0.2\n"})
+    with in_tenant(shop.tenant_id):
+        made = CascadeStrategy.objects.get(version=2)
+    assert made.tiers[0]["segments"] == {"trade": 0.9, "small shops": 0.2}
+    assert "segments" not in made.tiers[1]
+    assert "trade 0.9\nsmall shops 0.2" in lead.get(f"{url}?from={made.id}").content.decode()
+    shown = lead.get(reverse("admin:cascade_cascadestrategy_change", args=[made.id])).content.decode()
+    assert "small shops: 0.2" in shown
 
 
 def test_a_new_version_begins_with_what_another_one_says(shop):

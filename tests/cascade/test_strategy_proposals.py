@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from datetime import timedelta
 
 import pytest
 from django.core.management import CommandError, call_command
@@ -12,7 +13,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from accounts.tenancy import in_tenant
-from cascade import strategies, strategy_proposals
+from cascade import strategies, strategy_proposals, strategy_replays
 from cascade.models import CascadeStrategy, Chatbot, Proposal, StrategyChange
 from cascade.strategy_proposals import Wish
 from tests.cascade.recorded_turns import recorded_turns, remember
@@ -50,6 +51,25 @@ def test_a_cheaper_strategy_is_proposed_as_a_version_that_nobody_has_promoted(sh
     assert 0.1 < saved["low"] <= saved["mean"] <= saved["high"]
     assert found.report["quality_difference"]["high"] > -0.01
     assert chatbot_of(shop).live_strategy.version == 1
+
+
+def test_segments_that_differ_get_thresholds_of_their_own_which_page_and_next_search_go_by(shop):
+    shop.change(reference_model="large")
+    for name, skill in {"trade": -0.5, "home": 2.5}.items():  # the small model is nearly always right at home
+        remember(recorded_turns(shop, 250, threshold=TOO_STRICT, share=1.0, skill=skill, segments=(name,)))
+    found = search(shop, Wish(segments=True))
+    assert found.state == "proposed", found.refusal
+    first, last = found.strategy.tiers
+    at_home = first["segments"]["home"]
+    assert at_home < first["segments"].get("trade", first["threshold"])
+    assert "segments" not in last
+    assert f"home: {at_home:.4g}" in page_of(logged_in((shop, "analyst")), found)
+    alike = strategies.add_version(chatbot_of(shop), [first | {"segments": {}}, last], 60)
+    month = timezone.now() - timedelta(days=30), timezone.now()
+    costs = [strategy_replays.compare(each, *month)["cost_micros"]["mean"] for each in (found.strategy, alike)]
+    assert costs[0] < costs[1]
+    strategies.promote(found.strategy, "bob")
+    assert search(shop, Wish(segments=True)).state == "refused"
 
 
 def test_the_same_turns_give_the_same_strategy(shop):
@@ -199,6 +219,7 @@ def page_of(client, proposal) -> str:
         ({"aim": "better", "quality": "90"}, "or look for: The same quality for less"),
         ({"aim": "better", "confidence": "90"}, "or look for: A promise on bad answers"),
         ({"aim": "promise", "quality": "90"}, "or look for: The same quality for less"),
+        ({"aim": "promise", "segments": "on"}, "less or More quality for the same cost"),
         ({"aim": "promise", "dollars": "1"}, "or look for: More quality for the same cost"),
         ({"aim": "promise", "seconds": "5"}, "less or More quality for the same cost"),
         ({"aim": "cheaper", "times": "2"}, "which model and how many times its price"),

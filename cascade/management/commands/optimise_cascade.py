@@ -29,12 +29,14 @@ class Command(BaseCommand):
         parser.add_argument("--quality", type=float, help="hold this mean quality, 0 to 1, instead of today's")
         parser.add_argument("--dollars", help="with --better: spend so much on 1,000 turns, instead of today's cost")
         parser.add_argument("--seconds", type=float, help="answer 95 %% of the turns within this time")
+        parser.add_argument("--segments", action="store_true", help="thresholds of their own for segments of customers")
         parser.add_argument("--json", action="store_true", help="print the whole report")
 
     def handle(self, *args: Any, tenant: str, chatbot: str, **told: Any) -> None:
         try:
             budget = Money.from_usd(told["dollars"]).micros / 1000 if told["dollars"] else None
-            wish = Wish("better" if told["better"] else "cheaper", told["quality"], budget, told["seconds"])
+            aim = "better" if told["better"] else "cheaper"
+            wish = Wish(aim, told["quality"], budget, told["seconds"], told["segments"])
             found = strategies.find_chatbot(find_tenant(tenant).id, chatbot)
             begun = strategy_proposals.begin(found, wish, getpass.getuser())
         except (
