@@ -40,7 +40,8 @@ class TiersWidget(forms.Widget):
 def _tier(row: dict[str, str]) -> dict[str, Any]:
     """Numbers where they are numbers; what is not is refused with the tier's name."""
     tier = row | {column: _number(row[column], kind) for column, kind in NUMBERS.items()}
-    lines = [line.rsplit(None, 1) for line in tier.pop(SEGMENTS).splitlines() if line.strip()]
+    del tier[SEGMENTS]
+    lines = [line.rsplit(None, 1) for line in row[SEGMENTS].splitlines() if line.strip()]
     others = {line[0].strip(): _number(line[-1], float) for line in lines}
     return tier | {SEGMENTS: others} if others else tier
 
