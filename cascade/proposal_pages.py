@@ -204,7 +204,10 @@ def changed(proposal: Proposal) -> list[tuple[str, str, str]]:
         return []
     before = proposal.chatbot.strategies.filter(version=proposal.report["present"]["version"]).first()
     limits = [_limits(row) if row else {} for row in (before, proposal.strategy)]
-    return [(model, *(limit.get(model, "–") for limit in limits)) for model in dict.fromkeys([*limits[0], *limits[1]])]
+    return [
+        (model, limits[0].get(model, "–"), limits[1].get(model, "–"))
+        for model in dict.fromkeys([*limits[0], *limits[1]])
+    ]
 
 
 def _limits(strategy: CascadeStrategy) -> dict[str, str]:
