@@ -269,22 +269,21 @@ def _live_secrets(widget_id: UUID) -> QuerySet[WidgetSecret]:
 
 def authenticate_api_key(secret: str) -> ApiCaller:
     """Whose program this is; that it was used is noted. Raises InvalidApiKey."""
-    with in_tenant(locate_api_key(secret)[0]):
-        caller = prove_api_key(secret)
+    with in_tenant_of(secret) as caller:
+        pass
     note_use(caller)
     return caller
 
 
-def prove_api_key(secret: str) -> ApiCaller:
-    """Whose program this is, as the row of its key says now; in the tenant's transaction. Raises InvalidApiKey."""
-    tenant_id, key_id = locate_api_key(secret)
-    with connection.cursor() as cursor:  # not through the model: every request comes by here
-        cursor.execute(LIVE_KEY, [timezone.now() - LAST_USED_EVERY, key_id])
-        found = cursor.fetchone()
-    if found is None or not hmac.compare_digest(found[0], _hash(secret)):
-        raise InvalidApiKey("this API key is not valid")
-    _, scopes, noted = found
-    return ApiCaller(tenant_id, key_id, frozenset(scopes), noted)
+@contextmanager
+def in_tenant_of(secret: str) -> Iterator[ApiCaller]:
+    """`in_tenant`, for the program of this API key, as the row of the key says now. Raises InvalidApiKey."""
+    tenant_id, key_id = _located(secret)
+    with in_tenant(tenant_id, LIVE_KEY, timezone.now() - LAST_USED_EVERY, key_id) as found:
+        if found is None or not hmac.compare_digest(found[0], _hash(secret)):
+            raise InvalidApiKey("this API key is not valid")
+        _, scopes, noted = found
+        yield ApiCaller(tenant_id, key_id, frozenset(scopes), noted)
 
 
 def note_use(caller: ApiCaller) -> None:
@@ -294,7 +293,7 @@ def note_use(caller: ApiCaller) -> None:
             ApiKey.objects.filter(pk=caller.key_id).update(last_used_at=timezone.now())
 
 
-def locate_api_key(secret: str) -> tuple[UUID, UUID]:
+def _located(secret: str) -> tuple[UUID, UUID]:
     """Tenant and key that it claims to be of; nothing is proven yet. Raises InvalidApiKey: there is no such key."""
     match = API_KEY.fullmatch(secret)
     if not match:

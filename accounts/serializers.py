@@ -12,8 +12,9 @@ from accounts import models
 from accounts.export_formats import FORMATS
 from accounts.identity import VISITOR_PREFIX
 from accounts.permissions import SCOPES
-from accounts.rest.fields import Dollars, Id, JSONObject, Matching, PositiveDollars, Row, Shape, Text, Whole
+from accounts.rest.fields import Dollars, Id, JSONObject, Matching, PositiveDollars, Text, Whole
 from accounts.rest.problems import Problem
+from accounts.rest.rows import Row, Shape
 from accounts.webhooks import EVENTS
 
 MONTH = r"^20[0-9]{2}-(0[1-9]|1[0-2])$"

@@ -40,8 +40,11 @@ def in_db(function: Callable[P, R]) -> Callable[P, Coroutine[Any, Any, R]]:
 
 
 @contextmanager
-def in_tenant(tenant_id: UUID) -> Iterator[None]:
+def in_tenant(tenant_id: UUID, first: str = "", *told: Any) -> Iterator[Any]:
     """One transaction that sees exactly this tenant's rows. Nests, but never into another tenant.
+
+    `first` is a query that travels with the transaction's beginning, in the same round trip; the block is given its
+    first row, or None.
 
     Raises:
         RuntimeError: another tenant's transaction is already open.
@@ -53,20 +56,31 @@ def in_tenant(tenant_id: UUID) -> Iterator[None]:
     mark = _entered.set(tenant_id)
     try:
         with transaction.atomic():
-            if not joined:
-                set_for_transaction("app.tenant", tenant_id)
-            yield
+            yield _first_row(first, told) if joined else set_for_transaction("app.tenant", tenant_id, first, *told)
     finally:
         _entered.reset(mark)
 
 
-def set_for_transaction(name: str, value: object) -> None:
+def set_for_transaction(name: str, value: object, first: str = "", *told: Any) -> Any:
     """SET LOCAL: gone at the end of the transaction, so a pooled connection carries nothing over.
 
-    Where it is the first statement, it travels together with the transaction's BEGIN.
+    Where it is the first statement, it travels together with the transaction's BEGIN, and `first` with both: its first
+    row is returned, or None.
     """
-    with connection.cursor() as cursor, connection.wrap_database_errors, connection.connection.pipeline():
-        cursor.execute("SELECT set_config(%s, %s, true)", [name, str(value)])
+    with connection.cursor() as setting, connection.cursor() as asking:
+        with connection.wrap_database_errors, connection.connection.pipeline():
+            setting.execute("SELECT set_config(%s, %s, true)", [name, str(value)])
+            if first:
+                asking.execute(first, told)
+        return asking.fetchone() if first else None
+
+
+def _first_row(query: str, told: tuple[Any, ...]) -> Any:
+    if not query:
+        return None
+    with connection.cursor() as cursor:
+        cursor.execute(query, told)
+        return cursor.fetchone()
 
 
 def in_one_statement(tenant_id: UUID, statement: str, *told: Any) -> Any:

@@ -12,9 +12,10 @@ from rest_framework.parsers import MultiPartParser
 from rest_framework.response import Response
 
 from accounts.rest import lists
-from accounts.rest.fields import Id, Matching, Moment, Ref, Row, Shape, Text, Whole
+from accounts.rest.fields import Id, Matching, Moment, Ref, Text, Whole
 from accounts.rest.lists import Filter, text
 from accounts.rest.problems import Problem
+from accounts.rest.rows import Row, Shape
 from accounts.rest.views import Changed, Listed, Made, Removed, Resource, Shown
 from cascade import gaps, knowledge, models, placeholders, saved_replies, uploads
 from cascade.documents import Unreadable
@@ -82,8 +83,7 @@ class Articles(Listed, Shown, Made, Changed, Removed, Resource):
         """The pieces in which it is searched, in its order; none until it is indexed for the first time."""
         lists.chosen(request, self.filters, lists.OF_PAGES)
         searched = self.get_object().passages.filter(made_from=F("article__indexed_as"))
-        page = self.paginate_queryset(searched.defer("embedding", "words"))
-        return self.get_paginated_response(PassageRow(page, many=True).data)
+        return self.page(searched.defer("embedding", "words"), PassageRow())
 
     def _indexed(self, article: models.Article) -> models.Article:
         """As it is now, and in the index soon."""

@@ -10,9 +10,10 @@ from rest_framework.decorators import action
 from rest_framework.response import Response
 
 from accounts.money import Money
-from accounts.rest.fields import Flag, Id, Number, PositiveDollars, Ref, Row, Shape, Whole
+from accounts.rest.fields import Flag, Id, Number, PositiveDollars, Ref, Whole
 from accounts.rest.lists import Filter, text
 from accounts.rest.problems import Problem
+from accounts.rest.rows import Row, Shape
 from accounts.rest.views import Listed, Resource, Shown
 from cascade import models, scorer_versions, strategy_proposals, strategy_replays
 from cascade.strategies import NoSuchStrategy
@@ -264,8 +265,7 @@ class ScorerVersions(Listed, Shown, Resource):
     def shadow_scores(self, request: Any, pk: Any) -> Response:
         """What it said of answers beside the score that was acted on."""
         self.filter_queryset(self.get_queryset())  # refuses what is not offered
-        page = self.paginate_queryset(self.get_object().shadow_scores.select_related("call"))
-        return self.get_paginated_response(ShadowScoreRow(page, many=True).data)
+        return self.page(self.get_object().shadow_scores.all(), ShadowScoreRow())
 
     @extend_schema(request=None, responses={202: Started})
     @action(detail=True, methods=["post"])

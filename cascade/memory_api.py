@@ -11,8 +11,9 @@ from rest_framework.decorators import action
 from rest_framework.response import Response
 
 from accounts.rest import lists
-from accounts.rest.fields import Dollars, Flag, Id, Moment, Ref, Row, Shape, Text, Whole
+from accounts.rest.fields import Dollars, Flag, Id, Moment, Ref, Text, Whole
 from accounts.rest.lists import Filter, text
+from accounts.rest.rows import Row, Shape
 from accounts.rest.views import Changed, Listed, Removed, Resource, Shown
 from cascade import models, remembered
 
@@ -87,8 +88,7 @@ class Remembered(Listed, Shown, Changed, Removed, Resource):
     def uses(self, request: Any, pk: Any) -> Response:
         """Questions that it could answer, and what came of it."""
         lists.chosen(request, self.filters, lists.OF_PAGES)
-        page = self.paginate_queryset(self.get_object().uses.all())
-        return self.get_paginated_response(UseRow(page, many=True).data)
+        return self.page(self.get_object().uses.all(), UseRow())
 
     @extend_schema(request=ToForget, responses=Forgotten)
     @action(detail=False, methods=["post"])

@@ -17,12 +17,11 @@ from accounts.rest.fields import (
     Number,
     PositiveDollars,
     Ref,
-    Row,
-    Shape,
     Text,
     Whole,
 )  # fmt: skip
 from accounts.rest.problems import Problem
+from accounts.rest.rows import Row, Shape
 from cascade import models, strategies
 from cascade.conversations import LONGEST_REPLY
 from cascade.strategy_check import LONGEST_SECONDS, MOST_OUTPUT_TOKENS, MOST_TIERS, problem

@@ -205,9 +205,7 @@ class Conversations(Listed, Shown, Resource):
     def messages(self, request: Any, pk: Any) -> Response:
         """In the order in which they were said."""
         lists.chosen(request, self.filters, lists.OF_PAGES)
-        told = self.get_object().messages.select_related("feedback")
-        page = self.paginate_queryset(told)
-        return self.get_paginated_response(serializers.Message(page, many=True).data)
+        return self.page(self.get_object().messages.select_related("feedback"), serializers.Message())
 
     @extend_schema(request=serializers.StaffReply, responses={201: serializers.Message})
     @action(detail=True, methods=["post"])

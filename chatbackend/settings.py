@@ -192,7 +192,8 @@ REST_FRAMEWORK = {
         "accounts.rest.callers.MemberAuthentication",
     ],
     "DEFAULT_PERMISSION_CLASSES": [],  # rights are a table: accounts.permissions
-    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_RENDERER_CLASSES": ["accounts.rest.bodies.JSONAnswer"],
+    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "accounts.rest.bodies.JSONAlone",
     "DEFAULT_PARSER_CLASSES": ["accounts.rest.bodies.JSONBody"],
     "DEFAULT_FILTER_BACKENDS": ["accounts.rest.lists.Filters"],
     "DEFAULT_SCHEMA_CLASS": "accounts.rest.schema.Schema",

@@ -5,16 +5,18 @@ from django.contrib import admin
 from django.urls import include, path, re_path
 from django.views.decorators.csrf import csrf_exempt
 
+from accounts import urls as of_accounts
 from accounts.rest.problems import nowhere
+from cascade import urls as of_cascade
 from cascade import wiring
-from chatbackend import openai_api, views
+from chatbackend import openai_api, rest_api, views
 from chatbackend.demo import views as demo
 
-API = ("accounts.urls", "cascade.urls", "chatbackend.rest_api")
+RESOURCES = [*of_accounts.urlpatterns, *of_cascade.urlpatterns, *rest_api.urlpatterns]  # one list: quicker to search
 
 urlpatterns = [
     path("admin/", admin.site.urls),
-    path("api/v1/", include([path("", include(part)) for part in API])),
+    path("api/v1/", include(RESOURCES)),
     path("api/v1/openapi.json", views.description, name="openapi"),
     re_path(r"^api/v1/", csrf_exempt(nowhere)),
     path("v1/", include(openai_api.patterns(wiring.engine))),

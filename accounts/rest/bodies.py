@@ -1,4 +1,4 @@
-"""What may be sent: JSON, not nested too deep, of texts that the database can keep.
+"""What may be sent: JSON, not nested too deep, of texts that the database can keep; and what is answered.
 
 How long a body may be is decided before it is read (`chatbackend.asgi`).
 """
@@ -9,7 +9,10 @@ import json
 import math
 from typing import Any, NoReturn
 
+import orjson
+from rest_framework.negotiation import DefaultContentNegotiation
 from rest_framework.parsers import BaseParser
+from rest_framework.renderers import JSONRenderer
 
 from accounts.rest.problems import Problem, part
 
@@ -33,6 +36,28 @@ class JSONBody(BaseParser):
             raise Problem("invalid_json", "not JSON" if isinstance(error, UnicodeError) else str(error)) from None
         check(value)
         return value
+
+
+class JSONAlone(DefaultContentNegotiation):
+    """DRF's, quicker with what nearly every program says."""
+
+    def select_renderer(self, request: Any, renderers: Any, format_suffix: str | None = None) -> tuple[Any, str]:
+        if request.headers.get("Accept", "*/*") in ("*/*", "application/json"):
+            return renderers[0], renderers[0].media_type
+        found: tuple[Any, str] = super().select_renderer(request, renderers, format_suffix)
+        return found
+
+
+class JSONAnswer(JSONRenderer):
+    """By orjson, which is several times as quick; and by Python where a number has more than 64 bits."""
+
+    def render(self, data: Any, accepted_media_type: Any = None, renderer_context: Any = None) -> bytes:
+        if data is None:
+            return b""
+        try:
+            return orjson.dumps(data, self.encoder_class().default, orjson.OPT_UTC_Z)
+        except orjson.JSONEncodeError:
+            return super().render(data)
 
 
 def check(value: Any) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -10,11 +11,12 @@ from uuid import UUID
 from django.contrib.auth.models import AnonymousUser
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from rest_framework.authentication import BaseAuthentication, SessionAuthentication
-from rest_framework.exceptions import AuthenticationFailed
+from rest_framework.exceptions import AuthenticationFailed, NotAuthenticated
 
-from accounts.auth import ApiCaller, InvalidApiKey, locate_api_key, prove_api_key
+from accounts.auth import ApiCaller, InvalidApiKey, in_tenant_of
 from accounts.members import chosen, memberships
 from accounts.models import Member
+from accounts.tenancy import in_tenant
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,25 +41,32 @@ def bearer(request: Any) -> str | None:
     return secret.strip() if kind.lower() == "bearer" else None
 
 
-def claimed_tenant(request: Any) -> UUID | None:
-    """In whose transaction the key that is shown can be proven; None: none is shown, or there is no such."""
-    with suppress(InvalidApiKey):
-        if (secret := bearer(request)) is not None:
-            return locate_api_key(secret)[0]
-    return None
+@contextmanager
+def in_tenant_of_caller(request: Any) -> Iterator[ApiUser]:
+    """The transaction of whoever calls; a key is proven in the one that does the work.
+
+    Raises AuthenticationFailed, NotAuthenticated.
+    """
+    if (secret := bearer(request)) is None:
+        if not isinstance(request.auth, ApiUser):
+            raise NotAuthenticated
+        with in_tenant(request.auth.tenant_id):
+            yield request.auth
+        return
+    try:
+        with in_tenant_of(secret) as key:
+            request.user = AnonymousUser()
+            request.auth = ApiUser(key.tenant_id, f"key:{key.key_id}", None, key.scopes, key=key)
+            yield request.auth
+    except InvalidApiKey as error:
+        raise AuthenticationFailed(str(error)) from None
 
 
 class KeyAuthentication(BaseAuthentication):
-    """`Authorization: Bearer ck_...`"""
+    """`Authorization: Bearer ck_...`: told to whoever shows nothing; a key that is shown is proven above."""
 
-    def authenticate(self, request: Any) -> tuple[Any, ApiUser] | None:
-        if (secret := bearer(request)) is None:
-            return None
-        try:
-            key = prove_api_key(secret)
-        except InvalidApiKey as error:
-            raise AuthenticationFailed(str(error)) from None
-        return AnonymousUser(), ApiUser(key.tenant_id, f"key:{key.key_id}", None, key.scopes, key=key)
+    def authenticate(self, request: Any) -> None:
+        return None
 
     def authenticate_header(self, request: Any) -> str:
         return 'Bearer realm="api"'

@@ -6,12 +6,9 @@ Money is dollars with six decimals as a string, never a float; times are UTC.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import InvalidOperation
-from functools import cache
-from operator import attrgetter
-from typing import Any, cast
+from typing import Any
 from uuid import UUID
 
 from drf_spectacular.utils import extend_schema_field
@@ -174,62 +171,6 @@ class Ref(Id):
 
     def to_representation(self, value: Any) -> str:
         return str(getattr(value, "pk", value))
-
-
-class Shape(serializers.Serializer):
-    """What is sent or told that is no row. A field that is not known is refused, so that a typing error is noticed."""
-
-    def to_internal_value(self, data: Any) -> Any:
-        _refuse_unknown(self, data)
-        return super().to_internal_value(data)
-
-
-class Row(serializers.ModelSerializer):
-    """A row as the API tells it, and the part of it that may be sent.
-
-    How each field is told is worked out once for all: DRF's own way, anew for every request, row and field, takes most
-    of the time of a page. So nothing of a row may be missing, and nothing depends on the request.
-    """
-
-    serializer_field_mapping = serializers.ModelSerializer.serializer_field_mapping | {
-        field: ours
-        for field, theirs in serializers.ModelSerializer.serializer_field_mapping.items()
-        for known, ours in {
-            serializers.CharField: Text, serializers.BooleanField: Flag,
-            serializers.IntegerField: Whole, serializers.FloatField: Number, serializers.UUIDField: Id,
-            serializers.DateTimeField: Moment, serializers.DurationField: Seconds, serializers.JSONField: JSONObject,
-        }.items()
-        if theirs is known
-    }  # fmt: skip
-
-    def to_internal_value(self, data: Any) -> Any:
-        _refuse_unknown(self, data)
-        return super().to_internal_value(data)
-
-    def to_representation(self, row: Any) -> dict[str, Any]:
-        plan = _telling(cast(Any, type(self)))
-        return {name: None if (value := get(row)) is None else told(value) for name, get, told in plan}
-
-
-@cache
-def _telling(rows: Any) -> list[tuple[str, Callable[[Any], Any], Callable[[Any], Any]]]:
-    """Of a class of rows: each field's name, how its value is got (a source of "*": the row itself), how it is told."""
-
-    def got(field: Any) -> Callable[[Any], Any]:
-        if field.source == "*":
-            return lambda row: row
-        by_id = isinstance(field, Ref) and not field.source.endswith("_id")  # the row behind it is not read for that
-        return attrgetter(f"{field.source}_id" if by_id else field.source)
-
-    return [(field.field_name, got(field), field.to_representation) for field in rows()._readable_fields]
-
-
-def _refuse_unknown(serializer: Any, data: Any) -> None:
-    if not isinstance(data, Mapping):
-        return  # said by the serializer itself
-    known = {name for name, field in serializer.fields.items() if not field.read_only}
-    if unknown := sorted(data.keys() - known):
-        raise serializers.ValidationError({name: ["there is no such field to set"] for name in unknown[:10]})
 
 
 def text_in_query(value: str, parameter: str) -> str:

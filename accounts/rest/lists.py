@@ -35,11 +35,11 @@ class Pages(CursorPagination):
     page_size, page_size_query_param, max_page_size = USUAL, "limit", MOST
     cursor_query_param = "cursor"
 
-    def get_ordering(self, request: Any, queryset: QuerySet, view: Any) -> tuple[str, ...]:
+    def get_ordering(self, request: Any, queryset: QuerySet, view: Any) -> tuple[str, str]:
         wanted = request.query_params.get("ordering", view.orderings[0])
         if wanted not in view.orderings:
             raise Problem("invalid", f"one of: {', '.join(view.orderings)}", parameter="ordering")
-        return (wanted,)
+        return wanted, "-id" if wanted.startswith("-") else "id"  # rows of one moment have an order too
 
     def get_page_size(self, request: Any) -> int:
         told = request.query_params.get("limit")

@@ -8,16 +8,17 @@ it, to the module that does it for everybody.
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Mapping
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from hashlib import sha256
 from typing import Any, ClassVar
 
 from django.db import DatabaseError, InterfaceError
 from django.db.models import QuerySet
 from django.http import Http404
+from django.urls import include, path
 from rest_framework import mixins
-from rest_framework.exceptions import NotAuthenticated
 from rest_framework.renderers import JSONRenderer
 from rest_framework.response import Response
 from rest_framework.routers import SimpleRouter
@@ -28,11 +29,11 @@ from accounts import audit
 from accounts.auth import note_use
 from accounts.permissions import allows
 from accounts.rest import idempotency
-from accounts.rest.callers import ApiUser, claimed_tenant
+from accounts.rest.callers import ApiUser, in_tenant_of_caller
 from accounts.rest.counting import count
 from accounts.rest.lists import Filter, Pages
 from accounts.rest.problems import Problem
-from accounts.tenancy import in_tenant
+from accounts.rest.rows import Row
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 SAFE = ("GET", "HEAD")
@@ -61,14 +62,8 @@ class Resource(GenericViewSet):
         self.request = request = self.initialize_request(request, *args, **kwargs)
         self.request_id = _request_id(request)
         try:
-            with ExitStack() as transaction:
-                claimed = claimed_tenant(request)
-                if claimed:  # its key is proven in the transaction that does the work
-                    transaction.enter_context(in_tenant(claimed))
-                self.caller = self._caller(request)
+            with in_tenant_of_caller(request) as self.caller:
                 self._count()
-                if not claimed:
-                    transaction.enter_context(in_tenant(self.caller.tenant_id))
                 if request.method not in SAFE:
                     audit.by(self.caller.name, request.META.get("REMOTE_ADDR", ""), self.request_id)
                 response = self._answer(request, *args, **kwargs)
@@ -93,11 +88,6 @@ class Resource(GenericViewSet):
         if request.method == "POST":
             return idempotency.once(request, self.caller, lambda: work(request, *args, **kwargs))
         return work(request, *args, **kwargs)
-
-    def _caller(self, request: Any) -> ApiUser:
-        if not isinstance(request.auth, ApiUser):
-            raise NotAuthenticated
-        return request.auth
 
     def may(self, *, writing: bool) -> bool:
         return allows(self.resource, writing=writing, role=self.caller.role, scopes=self.caller.scopes)
@@ -140,6 +130,12 @@ class Resource(GenericViewSet):
         told = self.told(row)
         return Response(told, status=status, headers={"ETag": self.version(told)})
 
+    def page(self, rows: QuerySet, told: Row) -> Response:
+        """A page of these rows, each as `told` tells it."""
+        ordered_by = {ordering.lstrip("-") for ordering in self.orderings}
+        page = self.paginate_queryset(told.of_page(rows, *ordered_by))
+        return self.get_paginated_response(told.tell_page(page))
+
     def version(self, told: Any) -> str:
         """Of a row that is told so."""
         return etag({name: value for name, value in told.items() if name not in self.fleeting})
@@ -152,7 +148,10 @@ class Resource(GenericViewSet):
         return response
 
 
-class Listed(mixins.ListModelMixin): ...
+class Listed(mixins.ListModelMixin):
+    def list(self, request: Any, *args: Any, **kwargs: Any) -> Response:
+        rows = self.filter_queryset(self.get_queryset())  # type: ignore[attr-defined]
+        return self.page(rows, self.get_serializer())  # type: ignore[attr-defined]
 
 
 class Shown:
@@ -185,6 +184,17 @@ class Router(SimpleRouter):
 
     def __init__(self) -> None:
         super().__init__(trailing_slash=False, use_regex_path=False)
+
+    def get_urls(self) -> list[Any]:
+        """What stands below a resource behind its name, so that an address is not compared with all of the others'."""
+        urls, below = [], defaultdict[str, list[Any]](list)
+        for route in super().get_urls():
+            name, slash, rest = str(route.pattern).partition("/")
+            if slash:
+                below[name].append(path(rest, route.callback, name=route.name))
+            else:
+                urls.append(route)
+        return [*urls, *(path(f"{name}/", include(routes)) for name, routes in below.items())]
 
 
 def etag(told: Any) -> str:
