@@ -30,8 +30,9 @@ from django.db.models import QuerySet
 from django.utils import timezone
 
 from accounts import origins
+from accounts.bounds import make_room
 from accounts.identity import VISITOR_PREFIX, Claims, IdentityRefused, read_identity, write_identity
-from accounts.models import ApiKey, Customer, Tenant, Widget, WidgetSecret
+from accounts.models import ApiKey, Customer, Widget, WidgetSecret
 from accounts.sealing import CannotOpen, seal, unseal
 from accounts.tenancy import in_tenant
 
@@ -44,7 +45,6 @@ LIVE_KEY = """
     SELECT secret_hash, scopes, coalesce(last_used_at > %s, false) FROM accounts_apikey
     WHERE id = %s AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())
 """
-MOST_API_KEYS = 100  # of a tenant, that are not revoked
 LIVE_SECRETS = 2  # the newest signs, the one before still holds while the tenant's servers change over
 
 
@@ -54,10 +54,6 @@ class UnknownWidget(LookupError):
 
 class InvalidApiKey(Exception):
     """Unknown, wrong, expired or revoked; which of these is not said."""
-
-
-class TooManyKeys(Exception):
-    """The tenant has as many keys as it may have; revoke one first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -315,14 +311,12 @@ def create_api_key(
 ) -> tuple[ApiKey, str]:
     """An API key and its secret, which cannot be shown again. Without `expires_at` it does not expire.
 
-    Raises TooManyKeys.
+    Raises TooMany.
     """
     prefix = f"ck_{secrets.token_hex(6)}"
     secret = f"{prefix}_{secrets.token_urlsafe(32)}"
     with in_tenant(tenant_id):
-        Tenant.objects.select_for_update(no_key=True).get(id=tenant_id)  # who makes keys takes turns
-        if ApiKey.objects.filter(revoked_at=None).count() >= MOST_API_KEYS:
-            raise TooManyKeys(f"there are {MOST_API_KEYS} keys that are not revoked: revoke one first")
+        make_room(ApiKey.objects.filter(revoked_at=None), "API keys that are not revoked")
         key = ApiKey.objects.create(
             tenant_id=tenant_id,
             name=name,

@@ -11,6 +11,7 @@ from uuid import UUID
 from django.db import IntegrityError, transaction
 from django.http import HttpRequest
 
+from accounts.bounds import make_room
 from accounts.models import Member, Tenant, User
 from accounts.tenancy import in_tenant, set_for_transaction
 from accounts.tenants import user_of
@@ -48,9 +49,10 @@ def chosen(request: HttpRequest, members: list[Member]) -> Member | None:
 
 
 def add(tenant_id: UUID, email: str, role: str, *, by_owner: bool) -> Member:
-    """Raises NotAllowed, AlreadyMember. A new user cannot log in until the operator sets a password."""
+    """Raises NotAllowed, AlreadyMember, TooMany. A new user cannot log in until the operator sets a password."""
     _check_owner(role, by_owner)
     with in_tenant(tenant_id):
+        make_room(Member.objects.all())
         user: User = user_of(email)
         try:
             with transaction.atomic():

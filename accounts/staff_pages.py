@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.db.models import Model, URLField
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import reverse
 from unfold.admin import ModelAdmin, TabularInline
 
+from accounts.bounds import TooMany, make_room
 from accounts.permissions import BOOKS as BOOKS
 from accounts.permissions import DESK as DESK
 from accounts.permissions import EVERYBODY, NOBODY
@@ -25,6 +27,7 @@ class TenantAdmin(ModelAdmin):
 
     seen_by = EVERYBODY
     added_by = changed_by = deleted_by = NOBODY
+    bounded = False  # a tenant may have `MOST` of the model in all
     actions: Sequence[Any] = ()
     change_list_template = "admin/rows.html"
     list_per_page = 50
@@ -55,6 +58,16 @@ class TenantAdmin(ModelAdmin):
         Above the list, so does what has the id `told`.
         """
         return False
+
+    def add_view(self, request: HttpRequest, form_url: str = "", extra_context: dict[str, Any] | None = None) -> Any:
+        """No form for one too many."""
+        try:
+            if self.bounded and self.has_add_permission(request):
+                make_room(self.model._default_manager.all())
+        except TooMany as problem:
+            self.message_user(request, f"Nothing can be added: {problem}.", messages.ERROR)
+            return HttpResponseRedirect(reverse(f"admin:{self.opts.app_label}_{self.opts.model_name}_changelist"))
+        return super().add_view(request, form_url, extra_context)
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         return super().changelist_view(request, {"moving": self.is_moving(request)} | (extra_context or {}))

@@ -106,10 +106,7 @@ class ApiKeys(Listed, Shown, Resource):
     def _new(self, name: str, scopes: list[str], expires_at: datetime | None = None) -> Response:
         if self.caller.role is None and (more := sorted(set(scopes) - self.caller.scopes)):
             raise Problem("forbidden", f"this key has not itself the scopes {', '.join(more)}")
-        try:
-            key, secret = auth.create_api_key(self.caller.tenant_id, name, scopes, expires_at)
-        except auth.TooManyKeys as refused:
-            raise Problem("conflict", str(refused)) from None
+        key, secret = auth.create_api_key(self.caller.tenant_id, name, scopes, expires_at)
         key.refresh_from_db()
         response = self.made(key, secret=secret)
         response["Location"] = f"/api/v1/api-keys/{key.pk}"
@@ -286,10 +283,7 @@ class Webhooks(Listed, Shown, Changed, Removed, Resource):
     def create(self, request: Any) -> Response:
         told = serializers.NewWebhook(data=request.data)
         told.is_valid(raise_exception=True)
-        try:
-            hook, secret = webhooks.create(self.caller.tenant_id, **told.validated_data)
-        except webhooks.TooManyWebhooks as refused:
-            raise Problem("conflict", str(refused)) from None
+        hook, secret = webhooks.create(self.caller.tenant_id, **told.validated_data)
         hook.refresh_from_db()
         return self.made(hook, secret=secret)
 

@@ -22,7 +22,8 @@ from django.conf import settings
 from django.utils import timezone
 from procrastinate.contrib.django import app
 
-from accounts.models import Customer, Delivery, Tenant, Webhook
+from accounts.bounds import make_room
+from accounts.models import Customer, Delivery, Webhook
 from accounts.pinned import PostFailed, Target, post
 from accounts.sealing import CannotOpen, seal, unseal
 from accounts.tenancy import in_tenant
@@ -36,16 +37,11 @@ DEADLINE_SECONDS = 15.0
 MAX_BYTES = 65_536  # of an answer, which is not looked at
 LEASE = timedelta(minutes=5)  # a worker that took a delivery and is not heard of for so long has died
 KEPT = timedelta(days=30)  # what became of a delivery
-MOST = 20  # webhooks of a tenant: each event is a row and a job for each that wants it
 JOB = "chatbackend.tasks.deliver_webhook"
 GONE = 410
 
 State = Delivery.State
 log = structlog.get_logger(__name__)
-
-
-class TooManyWebhooks(Exception):
-    """The tenant has as many as it may have; remove one first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +58,10 @@ class Sending:
 
 
 def create(tenant_id: UUID, url: str, events: Iterable[str]) -> tuple[Webhook, str]:
-    """A webhook and the secret that signs for it, `whsec_...`, which is shown this once. Raises TooManyWebhooks."""
+    """A webhook and the secret that signs for it, `whsec_...`, which is shown this once. Raises TooMany."""
     secret = secrets.token_bytes(32)
     with in_tenant(tenant_id):
-        Tenant.objects.select_for_update(no_key=True).get(id=tenant_id)  # who makes them takes turns
-        if Webhook.objects.count() >= MOST:
-            raise TooManyWebhooks(f"there are {MOST} webhooks: remove one first")
+        make_room(Webhook.objects.all())
         made = Webhook.objects.create(tenant_id=tenant_id, url=url, events=sorted(set(events)), secret=seal(secret))
     return made, _shown(secret)
 

@@ -88,6 +88,7 @@ class PricePage(TenantAdmin):
 @admin.register(Chatbot)
 class ChatbotPage(TenantAdmin):
     added_by = changed_by = LEAD
+    bounded = True
     form = ChatbotForm
     list_display = ("name", "live_strategy", "floor", "stale_after", "record_source_url")
     list_select_related = ("live_strategy__chatbot",)

@@ -11,12 +11,13 @@ from rest_framework.decorators import action
 from rest_framework.parsers import MultiPartParser
 from rest_framework.response import Response
 
+from accounts.bounds import make_room
 from accounts.rest import lists
 from accounts.rest.fields import Id, Matching, Moment, Ref, Text, Whole
 from accounts.rest.lists import Filter, text
 from accounts.rest.problems import Problem
 from accounts.rest.rows import Row, Shape
-from accounts.rest.views import Changed, Listed, Made, Removed, Resource, Shown
+from accounts.rest.views import Changed, Listed, Removed, Resource, Shown
 from cascade import gaps, knowledge, models, placeholders, saved_replies, uploads
 from cascade.documents import Unreadable
 
@@ -49,7 +50,7 @@ class PassageRow(Row):
         fields = ("id", "position", "title", "text", "created_at")
 
 
-class Articles(Listed, Shown, Made, Changed, Removed, Resource):
+class Articles(Listed, Shown, Changed, Removed, Resource):
     """Help articles, put before the models."""
 
     resource, rows = "articles", models.Article
@@ -63,8 +64,11 @@ class Articles(Listed, Shown, Made, Changed, Removed, Resource):
     def get_serializer_class(self) -> Any:
         return ChangedArticle if self.action == "partial_update" else self.serializer_class
 
-    def made(self, row: Any, **once: Any) -> Response:
-        return super().made(self._indexed(row), **once)
+    def create(self, request: Any, *args: Any, **kwargs: Any) -> Response:
+        told = self.get_serializer(data=request.data)
+        told.is_valid(raise_exception=True)
+        make_room(told.validated_data["chatbot"].articles.all(), "articles of this chatbot")
+        return self.made(self._indexed(told.save(tenant_id=self.caller.tenant_id)))
 
     def partial_update(self, request: Any, *args: Any, **kwargs: Any) -> Response:
         told = self.get_serializer(self.get_object(), data=request.data, partial=True)
@@ -235,6 +239,7 @@ class SavedReplies(Listed, Shown, Changed, Removed, Resource):
         told = self.get_serializer(data=request.data)
         told.is_valid(raise_exception=True)
         examples = told.validated_data.pop("examples", [])
+        make_room(models.SavedReply.objects.all())
         return self.made(self._with(examples, told.save(tenant_id=self.caller.tenant_id)))
 
     def partial_update(self, request: Any, *args: Any, **kwargs: Any) -> Response:

@@ -17,6 +17,7 @@ from django.utils import timezone
 from unfold.decorators import display
 from unfold.widgets import UnfoldAdminFileFieldWidget
 
+from accounts.bounds import TooMany, make_room
 from accounts.models import Customer
 from accounts.staff_pages import LEAD, TenantAdmin, TenantInline, decimals
 from cascade import gaps, knowledge, placeholders, uploads
@@ -28,8 +29,20 @@ from cascade.values import Context
 SHOWN_GAPS = 100
 
 
+class ArticleForm(forms.ModelForm):
+    def clean(self) -> dict[str, Any]:
+        told = super().clean() or {}
+        if self.instance._state.adding and "chatbot" in told:
+            try:
+                make_room(told["chatbot"].articles.all(), "articles of this chatbot")
+            except TooMany as problem:
+                raise forms.ValidationError(str(problem)) from None
+        return told
+
+
 @admin.register(Article)
 class ArticlePage(TenantAdmin):
+    form = ArticleForm
     added_by = changed_by = deleted_by = LEAD
     list_display = ("title", "slug", "chatbot", "index", "passage_count", "updated_at")
     list_filter = ("chatbot", "updated_at")
@@ -97,6 +110,10 @@ class ManyFiles(forms.FileField):
             except Unreadable as problem:
                 problems.append(f"{name} {problem}")
             read.append((name, content))
+        try:
+            uploads.make_room_for(len(read))
+        except TooMany as problem:
+            problems.append(str(problem))
         if problems:
             raise forms.ValidationError(problems)
         return read
@@ -234,6 +251,7 @@ class SavedReplyPage(TenantAdmin):
 
     added_by = changed_by = deleted_by = LEAD
     form = SavedReplyForm
+    bounded = True
     list_display = ("name", "chatbot", "state", "origin", "given", "created_at")
     list_filter = ("state", "chatbot")
     list_select_related = ("chatbot",)

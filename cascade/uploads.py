@@ -13,13 +13,13 @@ from uuid import UUID
 from django.db import transaction
 from django.utils.text import slugify
 
+from accounts.bounds import make_room
 from accounts.tenancy import in_tenant
 from cascade import documents, knowledge
 from cascade.documents import Document, Unreadable
 from cascade.models import Article, Chatbot, Upload
 
 MOST_PROBLEMS = 100  # of an upload, that are kept
-MOST_ARTICLES = 10_000  # of a chatbot
 FILES_AT_ONCE = 50  # of an archive, in one transaction
 TASK = "chatbackend.tasks.read_uploads"
 
@@ -35,11 +35,12 @@ def check(name: str, data: bytes) -> None:
 
 
 def take(chatbot: Chatbot, name: str, data: bytes) -> Upload:
-    """Keep a file, to be read in the background. Raises Unreadable where that is of no use; nothing is kept then.
+    """Keep a file, to be read in the background. Nothing is kept where that is of no use.
 
-    Runs inside `in_tenant`.
+    Runs inside `in_tenant`. Raises Unreadable, TooMany.
     """
     check(name, data)
+    make_room_for(1)
     upload = Upload.objects.create(
         tenant_id=chatbot.tenant_id,
         chatbot=chatbot,
@@ -49,6 +50,11 @@ def take(chatbot: Chatbot, name: str, data: bytes) -> Upload:
     )
     knowledge.deferred(TASK, chatbot)
     return upload
+
+
+def make_room_for(files: int) -> None:
+    """Raises TooMany: so many wait already."""
+    make_room(Upload.objects.filter(content__isnull=False), "files that wait to be read", files)
 
 
 def read_waiting(tenant_id: UUID, chatbot_id: UUID) -> None:
@@ -129,8 +135,8 @@ def write(chatbot: Chatbot, document: Document, *, source: str) -> int:
         raise Unreadable(
             f"would replace the article {other.slug}, which {origin}: rename the file or delete the article"
         )
-    if Article.objects.filter(chatbot=chatbot).exclude(slug__in=slugs).count() + len(parts) > MOST_ARTICLES:
-        raise Unreadable(f"would be more than {MOST_ARTICLES:,} articles of one chatbot")
+    if Article.objects.filter(chatbot=chatbot).exclude(slug__in=slugs).count() + len(parts) > Article.MOST:
+        raise Unreadable(f"would be more than {Article.MOST:,} articles of one chatbot")
     with transaction.atomic():
         Article.objects.filter(chatbot=chatbot, source=source).exclude(slug__in=slugs).delete()
         for slug, part in zip(slugs, parts, strict=True):

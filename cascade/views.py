@@ -15,6 +15,7 @@ from rest_framework.decorators import action
 from rest_framework.response import Response
 
 from accounts import auth
+from accounts.bounds import make_room
 from accounts.models import LedgerEntry
 from accounts.rest import lists
 from accounts.rest.fields import Flag, Id, Moment, Whole
@@ -49,6 +50,7 @@ class Chatbots(Listed, Shown, Changed, Resource):
         told = serializers.NewChatbot(data=request.data)
         told.is_valid(raise_exception=True)
         wanted = dict(told.validated_data)
+        make_room(models.Chatbot.objects.all())
         origins, identity = wanted.pop("allowed_origins", []), wanted.pop("identity", "optional")
         try:
             widget, kid, secret = auth.create_widget(self.caller.tenant_id, origins, identity)

@@ -320,6 +320,7 @@ class BudgetPage(TenantAdmin):
 
     seen_by = BOOKS
     added_by = changed_by = LEAD
+    bounded = True
     form = BudgetForm
     list_display = ("__str__", "whom", "limit_dollars", "hard", "shares")
     list_filter = ("scope", "period", "hard")

@@ -13,6 +13,7 @@ from rest_framework.decorators import action
 from rest_framework.response import Response
 
 from accounts import export_jobs, models, serializers, statements, views
+from accounts.bounds import make_room
 from accounts.exports import Selection
 from accounts.permissions import allows
 from accounts.rest.fields import ANYTHING
@@ -62,6 +63,7 @@ class Budgets(views.Budgets):
             subject = budget_subject(wanted["scope"], wanted.get("subject", ""))
         except ValueError as refused:
             raise Problem("not_found", str(refused), pointer="/subject") from None
+        make_room(models.Budget.objects.all())
         return self.made(told.save(tenant_id=self.caller.tenant_id, subject=subject))
 
 

@@ -22,6 +22,8 @@ class Budget(TenantRow):
     on only the cheapest tiers are asked. Without a subject each chatbot, segment or customer has the limit.
     """
 
+    MOST = 1000
+
     class Scope(models.TextChoices):
         TENANT = "tenant", "everything together"
         CHATBOT = "chatbot"

@@ -49,6 +49,8 @@ class AuditEntry(TenantRow):
 class Webhook(TenantRow):
     """An address of the tenant's that is told of events (`accounts.webhooks`)."""
 
+    MOST = 20  # each event is a row and a job for each that wants it
+
     url = models.CharField(max_length=500)
     events = ArrayField(models.CharField(max_length=40))
     enabled = models.BooleanField(default=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import ClassVar
 from zoneinfo import ZoneInfo, available_timezones
 
 from django.contrib.auth.models import AbstractUser
@@ -51,12 +52,16 @@ class TenantRow(models.Model):
     tenant = models.ForeignKey("accounts.Tenant", models.CASCADE, related_name="+")
     created_at = models.DateTimeField(db_default=Now(), editable=False)
 
+    MOST: ClassVar[int | None] = None  # that a tenant may have (`accounts.bounds`); None: as many as come
+
     class Meta:
         abstract = True
 
 
 class Member(TenantRow):
     """A user's role in one tenant."""
+
+    MOST = 1000
 
     class Role(models.TextChoices):
         OWNER = "owner"
@@ -76,6 +81,8 @@ class Member(TenantRow):
 
 class ApiKey(TenantRow):
     """A program's key. The secret is shown once; only its hash is kept."""
+
+    MOST = 100  # that are not revoked
 
     name = models.CharField(max_length=100)
     prefix = models.CharField(max_length=16, unique=True)

@@ -18,6 +18,8 @@ from psycopg.errors import QueryCanceled
 from rest_framework import exceptions
 from rest_framework.response import Response
 
+from accounts.bounds import TooMany
+
 log = logging.getLogger(__name__)
 
 CONTENT_TYPE = "application/problem+json"
@@ -103,6 +105,8 @@ def _told(error: Exception) -> dict[str, Any]:
         case exceptions.APIException():
             code = BY_STATUS.get(error.status_code, "invalid")
             return body(code, "" if code == "not_authenticated" else str(error.detail))
+        case TooMany():
+            return body("conflict", str(error))
         case Http404():
             return body("not_found")
         case PermissionDenied():

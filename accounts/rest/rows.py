@@ -62,7 +62,7 @@ class Row(serializers.ModelSerializer):
         """The rows as dictionaries of the columns that are told, and of `more`; or, where more than columns is told of
         them, as they are."""
         plan = _told_fields(cast(Any, type(self)))
-        if not _are_columns(rows.model, tuple(each.column for each in plan), tuple(rows.query.annotations)):
+        if not _are_columns(cast(Any, rows.model), tuple(each.column for each in plan), tuple(rows.query.annotations)):
             return rows
         texts = {each.key: each.text for each in plan if each.text}
         return rows.values(*more, *(each.column for each in plan if not each.text), **texts)

@@ -159,13 +159,6 @@ class Shown:
         return self.shown(self.get_object())  # type: ignore[attr-defined]
 
 
-class Made:
-    def create(self, request: Any, *args: Any, **kwargs: Any) -> Response:
-        told = self.get_serializer(data=request.data)  # type: ignore[attr-defined]
-        told.is_valid(raise_exception=True)
-        return self.made(told.save(tenant_id=self.caller.tenant_id))  # type: ignore[attr-defined]
-
-
 class Changed:
     def partial_update(self, request: Any, *args: Any, **kwargs: Any) -> Response:
         told = self.get_serializer(self.get_object(), data=request.data, partial=True)  # type: ignore[attr-defined]

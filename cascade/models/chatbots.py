@@ -16,6 +16,8 @@ from cascade.models.constraints import SHARE, unique
 class Chatbot(TenantRow):
     """One assistant of a tenant: what it is told, how good an answer must be, when a person takes over."""
 
+    MOST = 100
+
     name = models.CharField(max_length=100)
     widget = models.OneToOneField("accounts.Widget", models.PROTECT, related_name="chatbot")
     instructions = models.TextField(max_length=8000)

@@ -16,6 +16,8 @@ from cascade.models.constraints import unique
 class Article(TenantRow):
     """One of a tenant's help articles; what is found of it and put before the models are its passages."""
 
+    MOST = 10_000  # of a chatbot
+
     chatbot = models.ForeignKey(Chatbot, models.CASCADE, related_name="articles")
     slug = models.SlugField(max_length=100)
     title = models.CharField(max_length=200)
@@ -71,6 +73,8 @@ class Passage(TenantRow):
 
 class Upload(TenantRow):
     """A file of articles, until it is read in the background, and what became of it."""
+
+    MOST = 100  # that wait to be read
 
     class State(models.TextChoices):
         WAITING = "waiting"

@@ -113,6 +113,8 @@ class MemoryUse(TenantRow):
 class SavedReply(TenantRow):
     """A text with placeholders that answers a kind of question without a model. `cascade.saved_replies` gives it."""
 
+    MOST = 1000
+
     class State(models.TextChoices):
         PROPOSED = "proposed"
         APPROVED = "approved"

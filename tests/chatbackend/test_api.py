@@ -10,17 +10,20 @@ from datetime import timedelta
 
 import psycopg
 import pytest
+from django.core.files.uploadedfile import SimpleUploadedFile
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
 from django.utils import timezone
 from procrastinate.contrib.django.models import ProcrastinateJob
 
-from accounts import auth, ledger, webhooks
-from accounts.models import ApiKey, Customer, CustomerRecord, KeptAnswer, Member, Webhook, Widget
+from accounts import ledger
+from accounts.auth import create_api_key
+from accounts.models import ApiKey, Budget, Customer, CustomerRecord, KeptAnswer, Member, Webhook, Widget
 from accounts.money import Money
 from accounts.rest import idempotency
 from accounts.tenancy import in_tenant
-from cascade.models import Article, Chatbot, Conversation, DriftReading, Message
+from cascade.models import Article, Chatbot, Conversation, DriftReading, Message, SavedReply, Upload
 from chatbackend.asgi import http
 from chatbackend.body_limit import limited
 from tests.api_cast import Program, member, send
@@ -324,19 +327,57 @@ def test_what_is_not_json_is_refused(program, raw):
     assert answer["Content-Type"] == "application/problem+json"
 
 
-def test_a_tenant_has_so_many_keys_and_webhooks_and_no_more(shop, program):
+def test_of_what_is_set_up_by_hand_there_is_so_much_and_no_more(shop, program, monkeypatch):
     with in_tenant(shop.tenant_id):
-        told = {"tenant_id": shop.tenant_id, "name": "x", "secret_hash": ""}
-        ApiKey.objects.bulk_create(ApiKey(**told, prefix=f"p{nth}") for nth in range(auth.MOST_API_KEYS - 1))
-        its = {"tenant_id": shop.tenant_id, "url": "https://a.example", "events": [], "secret": b""}
-        Webhook.objects.bulk_create(Webhook(**its) for _ in range(webhooks.MOST))
-    key = program.post("/api-keys", {"name": "one more", "scopes": ["chat"]})
-    hook = program.post("/webhooks", {"url": "https://a.example/hook", "events": ["export.ready"]})
-    assert [(answer.status_code, answer.json()["code"]) for answer in (key, hook)] == [(409, "conflict")] * 2
-    assert "revoke one first" in key.json()["detail"]
-    with in_tenant(shop.tenant_id):
-        ApiKey.objects.filter(prefix="p0").update(revoked_at=timezone.now())
+        chatbot = str(Chatbot.objects.get().id)
+    bodies = {
+        "/api-keys": (ApiKey, {"name": "one more", "scopes": ["chat"]}),
+        "/webhooks": (Webhook, {"url": "https://a.example/hook", "events": ["export.ready"]}),
+        "/members": (Member, {"email": "bob@a.example", "role": "support"}),
+        "/chatbots": (Chatbot, {"name": "one more", "instructions": "Help."}),
+        "/budgets": (Budget, {"scope": "tenant", "period": "day", "limit": "1"}),
+        "/articles": (Article, {"chatbot": chatbot, "slug": "a", "title": "A", "body": "B"}),
+        "/saved-replies": (SavedReply, {"chatbot": chatbot, "name": "a", "text": "b"}),
+    }
+    for path, (model, body) in bodies.items():
+        with in_tenant(shop.tenant_id):
+            monkeypatch.setattr(model, "MOST", model.objects.count())
+        refused = program.post(path, body)
+        assert (refused.status_code, refused.json()["code"]) == (409, "conflict"), path
+        assert f"there may be {model.MOST} " in refused.json()["detail"]
+        monkeypatch.setattr(model, "MOST", model.MOST + 1)
+        assert program.post(path, body).status_code == 201, path
+
+
+def test_a_key_that_is_revoked_makes_room_for_another(shop, program, monkeypatch):
+    key, _ = create_api_key(shop.tenant_id, "old", ["chat"])
+    monkeypatch.setattr(ApiKey, "MOST", 2)
+    assert program.post("/api-keys", {"name": "one more", "scopes": ["chat"]}).status_code == 409
+    assert program.post(f"/api-keys/{key.id}/revoke").status_code == 200
     assert program.post("/api-keys", {"name": "one more", "scopes": ["chat"]}).status_code == 201
+
+
+def test_so_many_files_wait_to_be_read_and_no_more(shop, program, monkeypatch):
+    monkeypatch.setattr(Upload, "MOST", 1)
+    form = {"chatbot": str(shop.chatbot_id)}
+    sent = [
+        program.client.post(
+            "/api/v1/uploads",
+            form | {"file": SimpleUploadedFile("a.md", b"# A\n\nText.")},
+            headers={"Authorization": f"Bearer {program.secret}"},
+        )
+        for _ in range(2)
+    ]
+    assert [answer.status_code for answer in sent] == [202, 409]
+    assert "files that wait to be read" in sent[1].json()["detail"]
+
+
+@pytest.mark.parametrize("page", ["cascade_chatbot", "accounts_budget", "cascade_savedreply"])
+def test_pages_offer_no_form_for_one_too_many_and_say_so(shop, page, monkeypatch):
+    for model in (Chatbot, Budget, SavedReply):
+        monkeypatch.setattr(model, "MOST", 0)
+    answer = member(shop, "owner").get(reverse(f"admin:{page}_add"), follow=True)
+    assert "Nothing can be added: there may be 0 " in answer.content.decode()
 
 
 def test_a_list_that_would_take_the_database_too_long_is_ended_and_says_so(shop, program):

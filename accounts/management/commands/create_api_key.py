@@ -6,7 +6,8 @@ from typing import Any
 
 from django.core.management import BaseCommand, CommandError, CommandParser
 
-from accounts.auth import TooManyKeys, create_api_key
+from accounts.auth import create_api_key
+from accounts.bounds import TooMany
 from accounts.permissions import SCOPES
 from accounts.tenants import UnknownTenant, find_tenant
 
@@ -22,6 +23,6 @@ class Command(BaseCommand):
     def handle(self, *args: Any, slug: str, name: str, scope: list[str] | None, **options: Any) -> None:
         try:
             _, secret = create_api_key(find_tenant(slug).id, name, scope or SCOPES)
-        except (UnknownTenant, TooManyKeys) as problem:
+        except (UnknownTenant, TooMany) as problem:
             raise CommandError(str(problem)) from problem
         self.stdout.write(secret)
