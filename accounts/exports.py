@@ -19,7 +19,7 @@ from accounts.export_formats import AMOUNTS, COLUMNS, COUNTS, FORMATS, Rows, Tol
 from accounts.money import as_dollars
 from accounts.tenancy import in_tenant, set_for_transaction
 
-ROWS_AT_A_TIME = 5_000
+ROWS_AT_A_TIME = 2_000
 LONGEST_SECONDS = 120  # for the database to find the first rows, or the next
 
 MOMENT = 'YYYY-MM-DD"T"HH24:MI:SS.US"+00:00"'

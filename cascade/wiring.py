@@ -13,7 +13,7 @@ from cascade.exploration import SCORE_SECONDS
 from cascade.local_models import ModelMissing, path_of
 from cascade.memory.judge import load
 from cascade.memory.recall import Memory
-from cascade.providers import ADAPTERS, Provider
+from cascade.providers import Provider
 from cascade.runner import Engine
 from cascade.scorer.pool import Pool
 
@@ -38,6 +38,8 @@ def embedder() -> Embedder | None:
 
 @cache
 def engine() -> Engine:
+    from cascade.providers.adapters import ADAPTERS
+
     providers: dict[str, Provider] = {
         "openai": ADAPTERS["openai"](settings.OPENAI_API_KEY, settings.OPENAI_BASE_URL or None),
         "anthropic": ADAPTERS["anthropic"](settings.ANTHROPIC_API_KEY, settings.ANTHROPIC_BASE_URL or None),
