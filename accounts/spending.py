@@ -15,10 +15,19 @@ from django.db import connection
 
 from accounts.models import Budget
 from accounts.money import ZERO, Money
-from accounts.tenancy import in_tenant
+from accounts.months import following
+from accounts.tenancy import in_tenant, set_for_transaction
 
 DAYS_UP_TO = 2  # months; of more, each is one point in time
 WORST = 3  # of a budget that each customer has, so many are shown
+MOST_ENTRIES = 3_000_000  # are added up while somebody waits, or one month
+LONGEST_SECONDS = 60  # of adding up
+
+# In which month the latest entries that are too many to add up end.
+TOO_EARLY = """
+    SELECT period FROM accounts_ledgerentry
+    WHERE tenant_id = %s AND period BETWEEN %s AND %s ORDER BY period DESC OFFSET %s LIMIT 1
+"""
 
 # A turn that began in a month belongs to it, though it ended in the next: then on its last day.
 LINES = """
@@ -138,11 +147,20 @@ class Used:
         return (self.spent.micros + self.held.micros) * 100 // limit if limit else 100
 
 
+def first_that_fits(tenant_id: UUID, first: date, last: date) -> date:
+    """From which of the months `first` to `last` on there are not too many entries to add up; `last` at the latest."""
+    with in_tenant(tenant_id), connection.cursor() as cursor:
+        cursor.execute(TOO_EARLY, [tenant_id, first, last, MOST_ENTRIES])
+        too_early = cursor.fetchone()
+    return first if too_early is None else min(last, following(too_early[0]))
+
+
 def spending(tenant_id: UUID, first: date, last: date) -> Spending:
     """Of the months `first` to `last`, both included, each named by its first day."""
     daily = (last.year - first.year) * 12 + last.month - first.month < DAYS_UP_TO
     chosen: dict[str, UUID | date | bool] = {"tenant": tenant_id, "first": first, "last": last, "daily": daily}
     with in_tenant(tenant_id), connection.cursor() as cursor:
+        set_for_transaction("statement_timeout", f"{LONGEST_SECONDS}s")
         cursor.execute(LINES, chosen)
         lines = tuple(Line(*row[:4], *map(Money, row[4:])) for row in cursor.fetchall())
         cursor.execute(CONVERSATIONS, chosen)

@@ -20,6 +20,7 @@ from django.db.models import Max, Sum
 from accounts import webhooks
 from accounts.models import Hold, LedgerEntry, Statement
 from accounts.money import ZERO, Money
+from accounts.months import following
 from accounts.tenancy import in_tenant, set_for_transaction
 
 LONGEST_SECONDS = 120  # of reading a month
@@ -233,7 +234,7 @@ def _problems(tenant_id: UUID, period: date) -> Iterable[str]:
     if Statement.objects.filter(period=period).exists():
         yield f"{period:%B %Y} is closed"
     with connection.cursor() as cursor:
-        cursor.execute(IS_OVER, [_next(period), tenant_id])
+        cursor.execute(IS_OVER, [following(period), tenant_id])
         if cursor.fetchone() != (True,):
             yield f"{period:%B %Y} is not over for an hour yet"
     if Hold.objects.filter(period__lte=period, settled_at=None).exists():
@@ -252,10 +253,6 @@ def _last_closing(period: date) -> int | None:
         return None
     between = LedgerEntry.objects.filter(tenant_id=earlier.tenant_id, period__gt=earlier.period, period__lt=period)
     return None if between.exists() else earlier.closing_micros
-
-
-def _next(period: date) -> date:
-    return date(period.year + period.month // 12, period.month % 12 + 1, 1)
 
 
 def _month(row: Statement) -> Month:

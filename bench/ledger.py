@@ -1,6 +1,6 @@
 """What the books cost: hold plus settle beside a bare INSERT, writers that share a budget, a long month.
 
-    python -m bench.ledger [--rounds 200] [--seconds 4] [--entries 1000000]
+    python -m bench.ledger [--rounds 200] [--seconds 4] [--entries 1000000] [--lines 300000]
 
 Everything runs on an embedded PostgreSQL with fsync. The floor and the product take turns within a round, so that
 whatever else the machine does weighs on both alike: read the ratios, not the milliseconds. Promised: hold plus settle
@@ -12,6 +12,7 @@ the statement in 30 s, the Parquet file in 60 s, within 300 MB. A hold is not wa
 from __future__ import annotations
 
 import argparse
+import json
 import resource
 import subprocess
 import sys
@@ -19,6 +20,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from statistics import median
 from uuid import UUID, uuid4
@@ -33,11 +35,13 @@ def main() -> None:
     told.add_argument("--rounds", type=int, default=200)
     told.add_argument("--seconds", type=float, default=4.0)
     told.add_argument("--entries", type=int, default=1_000_000)
+    told.add_argument("--lines", type=int, default=300_000, help="Of a provider's log of requests.")
     options = told.parse_args()
     with tempfile.TemporaryDirectory() as folder, database(Path(folder) / "var"):
         hold_and_settle(options.rounds)
         writers(options.seconds)
-        long_month(options.entries)
+        tenant_id = long_month(options.entries)
+        reconciled(tenant_id, options.lines, Path(folder))
 
 
 # --- one turn, beside the floor -----------------------------------------------------------------
@@ -141,7 +145,7 @@ FILL = """
 """
 
 
-def long_month(entries: int) -> None:
+def long_month(entries: int) -> UUID:
     from django.db import connections, transaction
 
     tenant_id = shop("long")
@@ -156,30 +160,72 @@ def long_month(entries: int) -> None:
         cursor.execute("ANALYZE accounts_ledgerentry")
     print(f"a month of {entries} entries")
     for what in ("statement", "costs", "parquet", "csv", "jsonl", "focus-1.0", "focus-1.4"):
-        command = [sys.executable, "-c", f"from bench.ledger import read; read({what!r}, {str(tenant_id)!r})"]
-        subprocess.run(command, check=True)
+        alone("read", what, str(tenant_id))
+    return tenant_id
+
+
+def alone(function: str, *told: str) -> None:
+    """A function of this file in a process of its own, whose memory is what this alone needs."""
+    code = f"import django; django.setup(); from bench.ledger import {function}; {function}{told!r}"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def timed(name: str, act: Callable[[], object]) -> None:
+    began = time.perf_counter()
+    act()
+    seconds, peak = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(f"  {name:<10}{seconds:8.1f} s{peak:8.0f} MB at most", flush=True)
 
 
 def read(what: str, tenant: str) -> None:
-    """In a process of its own, whose memory is what this alone needs."""
-    import django
-
-    django.setup()
     from django.utils import timezone
 
     from accounts import exports, spending, statements
 
     tenant_id, month = UUID(tenant), timezone.now().date().replace(day=1)
-    began = time.perf_counter()
     if what == "statement":
-        statements.draft(tenant_id, month)
+        timed(what, lambda: statements.draft(tenant_id, month))
     elif what == "costs":
-        spending.spending(tenant_id, month, month)
+        timed(what, lambda: spending.spending(tenant_id, month, month))
     else:
         with tempfile.TemporaryFile() as out:
-            exports.export(tenant_id, exports.Selection(month, month), what, out)
-    seconds, peak = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(f"  {what:<10}{seconds:8.1f} s{peak:8.0f} MB at most", flush=True)
+            timed(what, lambda: exports.export(tenant_id, exports.Selection(month, month), what, out))
+
+
+# --- a provider's log ---------------------------------------------------------------------------
+
+LOG = """
+    SELECT json_build_object('client_request_id', call_id, 'input_tokens', input_tokens, 'output_tokens', output_tokens,
+                             'cost', (cost_micros + %s) * 0.000001)
+    FROM accounts_ledgerentry WHERE tenant_id = %s AND provider = 'openai' ORDER BY id LIMIT %s
+"""
+
+
+def reconciled(tenant_id: UUID, lines: int, folder: Path) -> None:
+    """Beside the month's books: where all is equal, and where every call did cost more."""
+    from django.db import connection
+
+    from accounts.tenancy import in_tenant
+
+    print(f"a provider's log of {lines} requests")
+    for name, more in (("equal", 0), ("different", 1)):
+        log = folder / f"{name}.jsonl"
+        with in_tenant(tenant_id), connection.cursor() as cursor, log.open("w") as out:
+            cursor.execute(LOG, [more, tenant_id, lines])
+            out.writelines(f"{json.dumps(line)}\n" for (line,) in cursor)
+        alone("compare", str(log))
+
+
+def compare(log: str) -> None:
+    from io import StringIO
+
+    from django.core.management import CommandError, call_command
+
+    def reconcile() -> None:
+        with suppress(CommandError):  # there are differences
+            call_command("reconcile", "openai", log, stdout=StringIO())
+
+    timed(Path(log).stem, reconcile)
 
 
 # --- whom it is for -----------------------------------------------------------------------------

@@ -15,10 +15,11 @@ from uuid import UUID
 from accounts import spending
 from accounts.models import Account, LedgerEntry, Tenant
 from accounts.money import ZERO, Money
+from accounts.months import following
 from accounts.spending import Line, Part, Spending, Used
 from accounts.templatetags.money import dollars
 from chatbackend.budget_subject import HAVE_IDS
-from chatbackend.months import after, before, since_the_first_entry, this_month
+from chatbackend.months import before, since_the_first_entry, this_month
 
 FOUND = ("accepted", "rejected", "failed")  # what becomes of an attempt; everything else is "other"
 OUTCOMES = (*FOUND, "other")
@@ -76,12 +77,14 @@ def context(tenant: Tenant, first: date | None, last: date | None) -> dict[str, 
     """For the template. None: the month that runs."""
     today = this_month(tenant)
     last = last or first or today
-    first = max(min(first or last, last), before(last, MOST_MONTHS - 1))
+    wanted = max(min(first or last, last), before(last, MOST_MONTHS - 1))
+    first = spending.first_that_fits(tenant.id, wanted, last)
     spent = spending.spending(tenant.id, first, last)
     account = Account.objects.filter(tenant=tenant).first() or Account(tenant=tenant)
     return {
         "first": first,
         "last": last,
+        "too_many": first > wanted,
         "months": since_the_first_entry(tenant),
         "ranges": ranges(today),
         "figures": figures(spent),
@@ -139,8 +142,8 @@ def each(price: Money, count: int) -> str:
 
 def bars(spent: Spending, first: date, last: date) -> list[Bar]:
     """A bar for every day or month from the first to the last, also where nothing was charged."""
-    points, end = [first], after(last)
-    while (point := points[-1] + timedelta(days=1) if spent.daily else after(points[-1])) < end:
+    points, end = [first], following(last)
+    while (point := points[-1] + timedelta(days=1) if spent.daily else following(points[-1])) < end:
         points.append(point)
     prices: dict[date, dict[str, Money]] = {point: dict.fromkeys(OUTCOMES, ZERO) for point in points}
     for line in spent.lines:

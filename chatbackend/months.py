@@ -38,7 +38,3 @@ def before(month: date, count: int = 1) -> date:
     for _ in range(count):
         month = (month - timedelta(days=1)).replace(day=1)
     return month
-
-
-def after(month: date) -> date:
-    return (month + timedelta(days=31)).replace(day=1)

@@ -144,6 +144,19 @@ def test_bars_are_days_of_one_month_and_months_of_many_and_come_to_the_whole(sho
     assert len(money_page.bars(told, month_before(month, 11), month)) == 12
 
 
+def test_months_with_more_than_can_be_added_up_are_left_to_statements_and_exports(shop, monkeypatch):
+    month, client = this_month(), logged_in((shop, "owner"))
+    for _ in range(2):
+        turn(shop, 100)
+        a_month_passes(shop.tenant_id)
+    turn(shop, 100, 700)
+    for most, begins in ((9, 2), (3, 1), (2, 0), (1, 0)):
+        monkeypatch.setattr(spending, "MOST_ENTRIES", most)
+        html = page(client, first=f"{month_before(month, 2):%Y-%m}", last=f"{month:%Y-%m}")
+        assert f'value="{month_before(month, begins) if begins else month:%Y-%m}" selected' in html
+        assert ("can be added up" in html) is (begins < 2)
+
+
 def test_the_chart_has_its_table_behind_it(shop):
     turn(shop, 100, 700)
     html = page(logged_in((shop, "owner")))

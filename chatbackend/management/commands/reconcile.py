@@ -45,13 +45,14 @@ class Command(BaseCommand):
 
     def _calls(self, provider: str, log: dict[Any, usage_log.Used], **options: Any) -> None:
         whole_days = tuple(options["whole_days"]) if options["whole_days"] else None
-        found = list(call_reconciliation.differences(provider, log, whole_days))
-        left = [it for it in found if not (options["correct"] and call_reconciliation.correct(it))]
+        left = 0
+        found = list(call_reconciliation.differences(provider, log, whole_days))  # all, before one is mended
         for it in found:
-            done = "" if it in left else ": corrected"
-            self.stdout.write(f"call {it.call_id}: {it.what}{done}")
+            corrected = options["correct"] and call_reconciliation.correct(it)
+            left += not corrected
+            self.stdout.write(f"call {it.call_id}: {it.what}{': corrected' if corrected else ''}")
         if left:
-            raise CommandError(f"{len(left)} differences")
+            raise CommandError(f"{left} differences")
         self.stdout.write(f"{len(log)} calls agree")
 
     def _sums(self, provider: str, reported: dict[Any, provider_usage.Used]) -> None:
