@@ -21,7 +21,6 @@ from accounts.money import Money
 from accounts.provider_usage import Unreadable
 from cascade.values import Usage
 
-FORMATS = (".jsonl", ".csv")
 PARTS = ("cached_input_tokens", "cache_write_tokens", "reasoning_tokens")
 
 
@@ -33,8 +32,13 @@ class Used:
     cost: Money | None = None
 
 
+def is_one(text: str, suffix: str) -> bool:
+    """A table is a log where it tells our calls, else a report of sums (`accounts.provider_usage`)."""
+    return suffix == ".jsonl" or (suffix == ".csv" and "client_request_id" in text.partition("\n")[0])
+
+
 def read(text: str, suffix: str) -> dict[UUID, Used]:
-    """By call. `suffix` is one of FORMATS. Raises Unreadable, which names the entry."""
+    """By call. `suffix` is .jsonl or .csv. Raises Unreadable, which names the entry."""
     found: dict[UUID, Used] = {}
     try:
         for line in _lines(text, suffix):

@@ -72,6 +72,52 @@ def test_costs_of_anthropic_are_cents_and_rounded_once(parts):
     assert used == Used(cost=Money((sum(parts) + 50) // 100))
 
 
+def test_costs_of_openai_are_of_lines_of_models():
+    results = [
+        {"amount": {"value": value, "currency": "usd"}, "line_item": item}
+        for value, item in ((0.06, "gpt-x-2026-01-31, input"), (0.01, "gpt-x, output"), (0.5, "gpt-y"))
+    ]
+    assert provider_usage.read(openai(*results)) == {
+        (today().date(), "gpt-x"): Used(cost=Money(70_000)),
+        (today().date(), "gpt-y"): Used(cost=Money(500_000)),
+    }
+
+
+DAY = 1_790_553_600  # 28 September 2026
+TABLES = {
+    "OpenAI, tokens": f"""start_time,end_time,model,num_model_requests,input_tokens,output_tokens,input_cached_tokens
+{DAY},{DAY + 86400},gpt-x-2026-01-31,2,100,10,50
+{DAY + 3600},{DAY + 7200},gpt-x,1,7,1,0
+""",
+    "OpenAI, costs": f"""start_time,end_time,amount_value,amount_currency,line_item
+{DAY - 86400},{DAY},,,
+{DAY},{DAY + 86400},0.000100,usd,"gpt-x, input"
+{DAY},{DAY + 86400},0.000023,usd,"gpt-x-2026-01-31, output"
+""",
+    "Anthropic, tokens": """usage_date_utc,model_version,context_window,usage_input_tokens_no_cache,\
+usage_input_tokens_cache_write_5m,usage_input_tokens_cache_write_1h,usage_input_tokens_cache_read,usage_output_tokens
+2026-09-28,gpt-x-20260131,≤ 200k,50,20,30,0,10
+2026-09-28 05:00,gpt-x,≤ 200k,0,,0,7,1
+""",
+    "Anthropic, costs": """usage_date_utc,model,token_type,cost_usd,cost_type
+2026-09-28,GPT X,input_no_cache,0.0001,token
+2026-09-28,GPT X,output,0.000023,token
+""",
+}
+
+
+@pytest.mark.parametrize("what", TABLES)
+def test_what_both_let_one_export_as_a_table_is_read(what):
+    used = Used(cost=Money(123)) if "costs" in what else Used(107, 11)
+    assert provider_usage.read(TABLES[what], ".csv") == {(datetime.fromtimestamp(DAY, UTC).date(), "gpt-x"): used}
+
+
+def test_a_table_of_something_else_is_refused():
+    for table in ("a,b\n1,2\n", f"start_time,model\n{DAY},gpt-x\n", f"start_time,input_tokens,model\n{DAY},2,\n"):
+        with pytest.raises(Unreadable):
+            provider_usage.read(table, ".csv")
+
+
 @pytest.mark.parametrize(
     ("report", "complaint"),
     [
@@ -114,6 +160,11 @@ def reconciled(tmp_path, report: str, *options: str, name: str = "report.json") 
 
 def test_a_report_that_agrees_with_all_tenants_books_says_so(books, tmp_path):
     assert "1 days and models agree" in reconciled(tmp_path, openai(tokens("small-2026-01-01", 240, 60)))
+
+
+def test_a_table_of_sums_is_compared_like_one_of_their_answers(books, tmp_path):
+    table = f"start_time,model,input_tokens,output_tokens\n{int(today().timestamp())},small,241,60\n"
+    assert "small: input tokens: reported 241, booked 240" in reconciled(tmp_path, table, name="usage.csv")
 
 
 def test_every_difference_is_shown_by_day_and_model(books, tmp_path):

@@ -15,11 +15,11 @@ from cascade.models import LanguageModel
 
 
 class Command(BaseCommand):
-    help = "Show where a provider's report (JSON) or log of requests (.jsonl, .csv) and the books differ; fails if so."
+    help = "Show where a provider's report or log of requests and the books differ; fails if so."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("provider", help="As on the language models: openai, anthropic")
-        parser.add_argument("file", type=Path, help="A report, grouped by model, or a log of requests.")
+        parser.add_argument("file", type=Path, help="A report by model (.json, .csv), or a log (.jsonl, .csv).")
         parser.add_argument("--correct", action="store_true", help="Correct the books by a log, an entry a call.")
         parser.add_argument(
             "--whole-days",
@@ -31,10 +31,10 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, provider: str, file: Path, **options: Any) -> None:
         try:
-            text = file.read_text(encoding="utf-8")
-            if file.suffix in usage_log.FORMATS:
+            text = file.read_text(encoding="utf-8-sig")
+            if usage_log.is_one(text, file.suffix):
                 return self._calls(provider, usage_log.read(text, file.suffix), **options)
-            reported = provider_usage.read(text)
+            reported = provider_usage.read(text, file.suffix)
         except (Unreadable, OSError, UnicodeDecodeError) as error:
             raise CommandError(f"{file} cannot be read: {error}") from None
         if not reported:
