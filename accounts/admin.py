@@ -11,6 +11,7 @@ from django.utils import timezone
 from unfold.decorators import display
 
 from accounts import webhooks
+from accounts.focus import BY_THE_TEXT
 from accounts.models import (
     ApiKey,
     AuditEntry,
@@ -220,6 +221,8 @@ class LedgerPage(TenantAdmin):
 
     @display(description="tokens in / out")
     def tokens(self, entry: LedgerEntry) -> str:
+        if entry.source in BY_THE_TEXT:
+            return f"{entry.number} text{'s' if entry.number != 1 else ''}"
         return f"{entry.input_tokens} / {entry.output_tokens}" if entry.call_id else "–"
 
     @display(description="tier", ordering="tier")

@@ -110,7 +110,11 @@ def file_of(export: Export) -> Path:
 
 
 def download_name(export: Export) -> str:
-    return f"ledger-{export.first:%Y-%m}-to-{export.last:%Y-%m}-{export.format}.{ENDINGS[export.format]}"
+    """`ledger-2026-10.parquet`, `ledger-2026-10-to-2026-12-focus-1.0.csv`."""
+    months = [f"{month:%Y-%m}" for month in sorted({export.first, export.last})]
+    ending = ENDINGS[export.format]
+    profile = [export.format] if export.format != ending else []
+    return f"{'-'.join(['ledger', '-to-'.join(months), *profile])}.{ending}"
 
 
 def forget(tenant_id: UUID) -> None:

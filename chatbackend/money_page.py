@@ -80,12 +80,14 @@ def context(tenant: Tenant, first: date | None, last: date | None) -> dict[str, 
     wanted = max(min(first or last, last), before(last, MOST_MONTHS - 1))
     first = spending.first_that_fits(tenant.id, wanted, last)
     spent = spending.spending(tenant.id, first, last)
+    months = since_the_first_entry(tenant)
+    months += sorted({first, last} - set(months), reverse=True)
     account = Account.objects.filter(tenant=tenant).first() or Account(tenant=tenant)
     return {
         "first": first,
         "last": last,
         "too_many": first > wanted,
-        "months": since_the_first_entry(tenant),
+        "months": months,
         "ranges": ranges(today),
         "figures": figures(spent),
         **drawing(spent, first, last),

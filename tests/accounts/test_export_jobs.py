@@ -62,6 +62,9 @@ def test_a_finished_export_has_the_file_that_its_manifest_describes(alice, form)
     told = exports.export(alice, now(), form, io.BytesIO())
     assert done.manifest["bytes"] == export_jobs.file_of(done).stat().st_size
     assert done.manifest["sums"] == told.sums
+    month = f"{done.first:%Y-%m}"
+    names = {f"ledger-{month}.{form}", f"ledger-{month}-{form}.csv"}
+    assert export_jobs.download_name(done) in names
     assert files(alice) == [export_jobs.file_of(done)]
 
 
