@@ -9,13 +9,15 @@ from rest_framework import serializers
 from rest_framework.decorators import action
 from rest_framework.response import Response
 
+from accounts.models import Tenant
 from accounts.money import Money
-from accounts.rest.fields import Flag, Id, Number, PositiveDollars, Ref, Whole
+from accounts.rest import lists
+from accounts.rest.fields import Flag, Id, Number, PositiveDollars, Ref, Text, Whole
 from accounts.rest.lists import Filter, text
 from accounts.rest.problems import Problem
 from accounts.rest.rows import Row, Shape
 from accounts.rest.views import Listed, Resource, Shown
-from cascade import models, scorer_versions, strategy_proposals, strategy_replays
+from cascade import models, scorer_training, scorer_versions, strategies, strategy_proposals, strategy_replays
 from cascade.strategies import NoSuchStrategy
 from cascade.turn_table import MOST_TURNS
 
@@ -36,32 +38,80 @@ class ProposalRow(Row):
         )  # fmt: skip
 
 
+READ_BY = {  # the aims that read a wish
+    "quality": {"cheaper"}, "per_thousand_turns": {"better"}, "latency_seconds": {"cheaper", "better"},
+    "segments": {"cheaper", "better"}, "most_bad": {"promise"}, "confidence": {"promise"},
+    "price_factors": {"cheaper", "better"}, "assumed_model": {"cheaper", "better"},
+}  # fmt: skip
+
+
+class AssumedModel(Shape):
+    """One that is right where `like` is, but for a random part of its answers, until it has this quality."""
+
+    like = Text(max_length=100)
+    quality = Number(min_value=0, max_value=1)
+    per_thousand_turns = PositiveDollars()
+
+
 class NewProposal(Shape):
-    """What to look for: the same quality for less, or more quality for the same cost."""
+    """What to look for: the same quality for less (`cheaper`), more quality for the same cost (`better`), or how strict
+    the live strategy's models must be for a `promise`: at most so many of the answers that are shown are bad.
+
+    With `price_factors` or an `assumed_model` the search is made in a market that is not there, and proposes nothing;
+    the report tells what each model would be worth in it.
+    """
 
     chatbot = Ref(models.Chatbot.objects.all)
-    aim = serializers.ChoiceField(["cheaper", "better"])
+    aim = serializers.ChoiceField(strategy_proposals.AIMS)
     quality = Number(min_value=0, max_value=1, required=False, help_text="For cheaper: hold this one; usual: today's.")
     per_thousand_turns = PositiveDollars(required=False, help_text="For better: spend this; usual: today's cost.")
     latency_seconds = Number(
         min_value=0.1, max_value=3600, required=False, help_text="Within which 95 % of the turns are answered."
     )
-    segments = Flag(default=False, help_text="Thresholds of their own for segments of customers, where they help.")
+    segments = Flag(required=False, help_text="Thresholds of their own for segments of customers, where they help.")
+    most_bad = Number(min_value=0.001, max_value=0.5, required=False, help_text="For a promise; usual: 0.05.")
+    confidence = Number(min_value=0.5, max_value=0.999, required=False, help_text="For a promise; usual: 0.95.")
+    price_factors = serializers.DictField(
+        child=Number(min_value=0.001, max_value=1000),
+        required=False,
+        help_text="What if these models cost so many times as much?",
+    )
+    assumed_model = AssumedModel(required=False)
 
     def validate(self, told: dict[str, Any]) -> dict[str, Any]:
-        other = "quality" if told["aim"] == "better" else "per_thousand_turns"
-        if other in told:
-            raise Problem("conflict", f"a search for {told['aim']} has no {other}", pointer=f"/{other}")
-        if told.get("per_thousand_turns") == 0:
-            raise Problem("conflict", "nothing is answered for nothing", pointer="/per_thousand_turns")
+        for name in told.keys() & READ_BY.keys():
+            if told["aim"] not in READ_BY[name]:
+                raise Problem("conflict", f"a search for {told['aim']} has no {name}", pointer=f"/{name}")
+        assumed = told.get("assumed_model", {})
+        for spender, place in ((told, ""), (assumed, "/assumed_model")):
+            if spender.get("per_thousand_turns") == 0:
+                raise Problem("conflict", "nothing is answered for nothing", pointer=f"{place}/per_thousand_turns")
+        named = dict.fromkeys(told.get("price_factors", ()), "/price_factors")
+        named |= {assumed["like"]: "/assumed_model/like"} if assumed else {}
+        for name, pointer in named.items():
+            if name not in strategies.offered():
+                raise Problem("not_found", f"{name[:100]} is not offered, or has no price", pointer=pointer)
         return told
 
     def wish(self) -> strategy_proposals.Wish:
         told = self.validated_data
-        spent = told.get("per_thousand_turns")
-        budget = None if spent is None else Money(spent).micros / 1000
-        found = (told["aim"], told.get("quality"), budget, told.get("latency_seconds"), told["segments"])
-        return strategy_proposals.Wish(*found)
+        market = {"prices": told.get("price_factors", {})}
+        if model := told.get("assumed_model"):
+            cost = _a_turn(model["per_thousand_turns"])
+            market["assumed"] = strategy_proposals.assumed(model["quality"], cost, model["like"])
+        return strategy_proposals.Wish(
+            told["aim"],
+            told.get("quality"),
+            _a_turn(told.get("per_thousand_turns")),
+            told.get("latency_seconds"),
+            **{name: told[name] for name in ("segments", "most_bad", "confidence") if name in told},
+            **market,
+        )
+
+
+def _a_turn(per_thousand: int | None) -> float | None:
+    """Micro-dollars."""
+    return None if per_thousand is None else Money(per_thousand).micros / 1000
 
 
 class Proposals(Listed, Shown, Resource):
@@ -236,6 +286,11 @@ class Started(Shape):
     job = Whole(help_text="The background job's number.")
 
 
+class LastTraining(Shape):
+    job = Whole(allow_null=True, help_text="Null: none was begun yet.")
+    state = serializers.ChoiceField([*scorer_training.JOB_STATES.values()], allow_null=True)
+
+
 class ShadowScoreRow(Row):
     call = Ref(source="call_id", read_only=True)
     live_score = Number(source="call.score", read_only=True, allow_null=True)
@@ -252,6 +307,22 @@ class ScorerVersions(Listed, Shown, Resource):
     resource, rows = "scorer-versions", models.ScorerVersion
     serializer_class = ScorerVersionRow
     filters = {"state": Filter("state", serializers.ChoiceField(models.ScorerVersion.State.choices))}
+
+    @extend_schema(request=None, responses={202: Started})
+    def create(self, request: Any) -> Response:
+        """Train one on what customers and staff said, in the background; it will be a candidate."""
+        try:
+            job = scorer_training.train_later(Tenant.objects.get())
+        except (scorer_training.TooFewLabels, scorer_training.AlreadyTraining) as refused:
+            raise Problem("conflict", str(refused)) from None
+        return Response(Started({"job": job}).data, status=202)
+
+    @extend_schema(responses=LastTraining, filters=False)
+    @action(detail=False, methods=["get"], pagination_class=None, filters={})
+    def training(self, request: Any) -> Response:
+        """How far the newest training is. Why one failed stands in the operator's log."""
+        lists.chosen(request, {}, set())
+        return Response(LastTraining(scorer_training.last(Tenant.objects.get())).data)
 
     @extend_schema(request=None, responses=ScorerVersionRow)
     @action(detail=True, methods=["post"])

@@ -22,7 +22,6 @@ from cascade.strategy_pages import may_lead, require_lead
 from cascade.strategy_proposals import Wish
 from cascade.turn_table import KINDS
 
-ASSUMED = "the assumed model"
 UNDER_WAY = (Proposal.State.QUEUED, Proposal.State.RUNNING)
 MOST = Money.from_usd(1_000_000)  # for 1,000 turns
 AIMS = {
@@ -115,7 +114,7 @@ class WishForm(forms.Form):
 
     def wish(self) -> Wish:
         told = self.cleaned_data
-        assumed = {"name": ASSUMED, "quality": told["assumed_quality"], "cost_micros": told["assumed_dollars"]}
+        about = told["assumed_quality"], told["assumed_dollars"], told["like"]
         return Wish(
             told["aim"],
             told["quality"],
@@ -124,7 +123,7 @@ class WishForm(forms.Form):
             told["segments"],
             **{name: told[name] for name in ("most_bad", "confidence") if told[name]},
             prices={told["repriced"]: told["times"]} if told["repriced"] else {},
-            assumed=assumed | {"like": told["like"]} if told["like"] else {},
+            assumed=strategy_proposals.assumed(*about) if told["like"] else {},
         )
 
 

@@ -8,18 +8,22 @@ from pathlib import Path
 from typing import Any, cast
 
 from django.conf import settings
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
-from django.urls import URLPattern, path
+from django.urls import URLPattern, path, reverse
+from django.views.decorators.http import require_POST
 from unfold.decorators import display
 
+from accounts.models import Tenant
 from accounts.staff_pages import BOOKS, TenantAdmin, decimals
+from cascade import scorer_training
 from cascade.models import ScorerCalibration, ScorerVersion, ShadowScore
 from cascade.scorer import manifest
 from cascade.scorer.report import MEANINGS
 from cascade.scorer_tuning import folder_of
+from cascade.strategy_pages import may_lead, require_lead
 
 MEASURED = "reported half"  # of the labelled answers: neither trained nor calibrated on
 PICTURES = {
@@ -68,8 +72,15 @@ class ScorerVersionPage(TenantAdmin):
     change_form_template = "admin/cascade/scorer.html"
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
-        live = ScorerVersion.objects.filter(state=ScorerVersion.State.LIVE).first()
-        return super().changelist_view(request, {"live": live} | (extra_context or {}))
+        told = {
+            "live": ScorerVersion.objects.filter(state=ScorerVersion.State.LIVE).first(),
+            "training": scorer_training.last(Tenant.objects.get()),
+            "may_lead": may_lead(request),
+        }
+        return super().changelist_view(request, told | (extra_context or {}))
+
+    def is_moving(self, request: HttpRequest) -> bool:
+        return scorer_training.last(Tenant.objects.get())["state"] in ("waiting", "running")
 
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
@@ -87,7 +98,21 @@ class ScorerVersionPage(TenantAdmin):
 
     def get_urls(self) -> list[URLPattern]:
         shipped = self.admin_site.admin_view(self.shipped)
-        return [path("shipped/", shipped, name="cascade_scorer_shipped"), *super().get_urls()]
+        train = self.admin_site.admin_view(require_POST(self.train))
+        own = [
+            path("shipped/", shipped, name="cascade_scorer_shipped"),
+            path("train/", train, name="cascade_scorer_train"),
+        ]
+        return [*own, *super().get_urls()]
+
+    def train(self, request: HttpRequest) -> HttpResponse:
+        """POST: train a version on the tenant's own labels, in the background."""
+        require_lead(request)
+        try:
+            scorer_training.train_later(Tenant.objects.get())
+        except (scorer_training.TooFewLabels, scorer_training.AlreadyTraining) as problem:
+            self.message_user(request, f"No training was begun: {problem}.", messages.ERROR)
+        return HttpResponseRedirect(reverse("admin:cascade_scorerversion_changelist"))
 
     def shipped(self, request: HttpRequest) -> HttpResponse:
         """The report of the weights that judge where a tenant has none of its own."""

@@ -20,7 +20,10 @@ from uuid import UUID
 
 import structlog
 from django.conf import settings
+from procrastinate.contrib.django import app
+from procrastinate.contrib.django.models import ProcrastinateJob
 
+from accounts.models import Tenant
 from accounts.tenancy import in_tenant
 from cascade import scorer_labels, scorer_versions
 from cascade.models import ScorerCalibration, ScorerVersion
@@ -34,6 +37,8 @@ from cascade.strictness import Ratings, expectation
 if TYPE_CHECKING:
     from cascade.scorer.fitting import TrainingConfig
 
+JOB = "chatbackend.tasks.train_scorer"
+JOB_STATES = {"todo": "waiting", "doing": "running", "succeeded": "done", "failed": "failed"}
 LEAST_LABELS = 200
 LEAST_OF_A_KIND = 40  # good, and bad
 LEAST_CUSTOMERS = 30
@@ -51,7 +56,25 @@ class TooFewLabels(ValueError):
 
 
 class AlreadyTraining(RuntimeError):
-    """Another process on this machine trains for this tenant."""
+    """A training for this tenant is under way."""
+
+
+def train_later(tenant: Tenant, *options: str) -> int:
+    """By the worker, in a process of its own; the job's number. `options` of `manage.py train_scorer`.
+
+    Refused now rather than later. Raises TooFewLabels, AlreadyTraining.
+    """
+    if last(tenant)["state"] in ("waiting", "running"):
+        raise AlreadyTraining("a training for this tenant is under way; wait for its version")
+    counted(scorer_labels.labels(tenant.id))
+    return app.configure_task(JOB).defer(arguments=[f"--tenant={tenant.slug}", *options])
+
+
+def last(tenant: Tenant) -> dict[str, Any]:
+    """The number of the newest training that was left to the worker, and how far it is; None twice: there is none."""
+    its = ProcrastinateJob.objects.filter(task_name=JOB, args__arguments__contains=[f"--tenant={tenant.slug}"])
+    job = its.order_by("-id").first()
+    return {"job": job.id, "state": JOB_STATES.get(job.status, "failed")} if job else {"job": None, "state": None}
 
 
 def train_for(

@@ -34,6 +34,8 @@ from cascade.strategy_check import EXAMPLE_TIER, SEGMENTS, threshold
 from cascade.turn_table import Recorded
 
 JOB = "chatbackend.tasks.optimise_cascade"
+AIMS = ("cheaper", "better", "promise")
+ASSUMED = "the assumed model"
 DAYS = 90  # of turns that are read
 INTERRUPTED_AFTER = timedelta(minutes=30)  # without a sign of life: its worker died, and another may be asked for
 State = Proposal.State
@@ -67,7 +69,7 @@ class Wish:
     assumed: dict[str, Any] = field(default_factory=dict)  # what if there were this one? see `worth.with_model`
 
     def __post_init__(self) -> None:
-        if self.aim not in ("cheaper", "better", "promise"):
+        if self.aim not in AIMS:
             raise ValueError("the aim is cheaper, better or promise")
         if self.quality is not None and not 0 <= self.quality <= 1:
             raise ValueError("a quality is from 0 to 1")
@@ -83,6 +85,11 @@ class Wish:
         budget = (self.budget_micros or live.mean_cost_micros) if self.aim == "better" else None
         quality = live.mean_quality if self.quality is None else self.quality
         return Goal(budget, quality if budget is None else None, self.latency_seconds, floor)
+
+
+def assumed(quality: float, cost_micros: float | None, like: str) -> dict[str, Any]:
+    """Of a wish: a model of this mean quality and cost of a turn, else like a known one."""
+    return {"name": ASSUMED, "quality": quality, "cost_micros": cost_micros, "like": like}
 
 
 def begin(chatbot: Chatbot, wish: Wish, by: str) -> Proposal:

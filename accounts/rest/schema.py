@@ -98,22 +98,23 @@ def finish(result: dict[str, Any], generator: Any, request: Any, public: bool) -
 
 
 def _link(paths: dict[str, Any]) -> None:
-    """From what a POST has made to what can be done with it, by its id."""
+    """From what a POST has made, and the first that a list shows, to what can be done with it, by its id."""
     for path, operations in paths.items():
-        made = operations.get("post", {}).get("responses", {})
-        own = {place: told for place, told in paths.items() if place.startswith(f"{path}/{{id}}")}
-        links = {
-            operation["operationId"]: {
-                "operationId": operation["operationId"],
-                "parameters": {"id": "$response.body#/id"},
-            }
-            for told in own.values()
+        below = [
+            operation["operationId"]
+            for place, told in paths.items()
+            if place.startswith(f"{path}/{{id}}")
             for method, operation in told.items()
             if method in ("get", "post", "patch", "delete")
-        }
-        for status in ("201", "202"):
-            if links and status in made:
-                made[status]["links"] = links
+        ]
+        for method, status, its_id in (
+            ("post", "201", "$response.body#/id"),
+            ("post", "202", "$response.body#/id"),
+            ("get", "200", "$response.body#/results/0/id"),
+        ):
+            told = operations.get(method, {}).get("responses", {}).get(status)
+            if told and below:
+                told["links"] = {name: {"operationId": name, "parameters": {"id": its_id}} for name in below}
 
 
 def _without_nul(field: dict[str, Any]) -> None:

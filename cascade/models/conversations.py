@@ -90,6 +90,7 @@ class Message(TenantRow):
 
     class Meta:
         constraints = [unique("one_message_a_seq", "conversation", "seq")]
+        indexes = [models.Index(fields=["tenant", "-id"], name="newest_messages")]
 
     def __str__(self) -> str:
         return f"{self.role}: {self.text[:60]}"
@@ -157,6 +158,7 @@ class Feedback(TenantRow):
     class Meta:
         verbose_name_plural = "feedback"
         constraints = [models.CheckConstraint(condition=Q(rating__in=[-1, 1]), name="rating_is_up_or_down")]
+        indexes = [models.Index(fields=["tenant", "created_at"], name="feedback_by_time")]
 
     def __str__(self) -> str:
         return f"{self.rating:+d}"

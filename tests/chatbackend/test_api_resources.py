@@ -10,7 +10,17 @@ from accounts.money import Money
 from accounts.tariffs import set_tariff
 from accounts.tenancy import in_tenant
 from cascade import strategies, uploads
-from cascade.models import Article, Chatbot, ExampleQuestion, MemoryUse, RememberedAnswer, SavedReply, Turn, Upload
+from cascade.models import (
+    Article,
+    Chatbot,
+    ExampleQuestion,
+    MemoryUse,
+    Proposal,
+    RememberedAnswer,
+    SavedReply,
+    Turn,
+    Upload,
+)
 from tests.api_cast import Program
 from tests.cascade.recorded_turns import recorded_turns
 from tests.cascade.test_gaps import ask
@@ -190,6 +200,34 @@ def test_a_search_for_a_better_strategy_is_begun_once_and_done_by_the_worker(sho
     for wrong in ({"quality": 0.9}, {"per_thousand_turns": "0"}):
         refused = program.post("/proposals", wish | wrong).json()
         assert [error["pointer"] for error in refused["errors"]] == [f"/{name}" for name in wrong]
+
+
+def test_a_promise_and_another_market_are_searched_for_as_on_the_page(shop, program):
+    wish = {"chatbot": str(shop.chatbot_id), "aim": "promise", "most_bad": 0.1, "confidence": 0.9}
+    told = program.post("/proposals", wish).json()["wish"]
+    assert (told["most_bad"], told["confidence"], told["prices"]) == (0.1, 0.9, {})
+    with in_tenant(shop.tenant_id):
+        Proposal.objects.all().delete()
+    market = {
+        "chatbot": str(shop.chatbot_id),
+        "aim": "cheaper",
+        "price_factors": {"large": 0.5},
+        "assumed_model": {"like": "small", "quality": 0.9, "per_thousand_turns": "1.00"},
+    }
+    told = program.post("/proposals", market).json()["wish"]
+    assert told["prices"] == {"large": 0.5}
+    assert told["assumed"] == {"name": "the assumed model", "quality": 0.9, "cost_micros": 1000.0, "like": "small"}
+    unknown = program.post("/proposals", market | {"price_factors": {"unheard-of": 2}})
+    assert (unknown.status_code, unknown.json()["errors"][0]["pointer"]) == (404, "/price_factors")
+    mixed = program.post("/proposals", market | {"aim": "promise"})
+    assert mixed.json()["code"] == "conflict"
+
+
+def test_a_training_is_refused_with_too_few_labels_and_its_state_is_told(shop, program):
+    assert program.get("/scorer-versions/training").json() == {"job": None, "state": None}
+    refused = program.post("/scorer-versions")
+    assert (refused.status_code, refused.json()["code"]) == (409, "conflict")
+    assert "needed are 200" in refused.json()["detail"]
 
 
 def test_a_strategy_is_replayed_and_tried_in_the_shadow(shop, program):

@@ -14,10 +14,10 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
+from accounts.tenancy import in_tenant
 from accounts.tenants import UnknownTenant, find_tenant
-from cascade import scorer_labels
 from cascade.local_models import ModelMissing, path_of
-from cascade.scorer_training import counted, train_for
+from cascade.scorer_training import train_for, train_later
 
 Progress = Callable[[int, int, float], None]
 
@@ -70,15 +70,12 @@ class Command(BaseCommand):
         self.stdout.write(f"{version} is a {version.state}; next: manage.py scorer shadow {tenant.slug} {version}")
 
     def in_background(self, options: dict[str, Any]) -> None:
-        """Refused now rather than later where there are too few labels."""
-        from procrastinate.contrib.django import app
-
         tenant = find_tenant(options["tenant"])
-        counted(scorer_labels.labels(tenant.id))
-        arguments = [f"--{name}={options[name]}" for name in ("tenant", "epochs", "seed", "threads", "start")]
-        given = [argument for argument in arguments if not argument.endswith("=None")]
+        told = [f"--{name}={options[name]}" for name in ("epochs", "seed", "threads", "start")]
+        given = [argument for argument in told if not argument.endswith("=None")]
         beside = ["--data", *map(str, options["data"])] if options["data"] else []
-        job = app.configure_task("chatbackend.tasks.train_scorer").defer(arguments=[*given, *beside])
+        with in_tenant(tenant.id):
+            job = train_later(tenant, *given, *beside)
         self.stdout.write(f"job {job}: the version will appear in manage.py scorer list {tenant.slug}")
 
 
