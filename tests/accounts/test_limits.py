@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
+import time
 from concurrent.futures import ThreadPoolExecutor
 from uuid import uuid4
 
@@ -62,6 +63,27 @@ def test_threads_at_once_take_what_there_is_and_no_more():
 def test_processes_count_together_in_redis(redis):
     with multiprocessing.get_context("fork").Pool(2) as processes:
         assert sum(processes.starmap(_taken_elsewhere, [(url(redis),)] * 2)) == 5
+
+
+def test_what_is_left_is_told_of_all_processes_together(redis):
+    one, other = Counter(url(redis)), Counter(url(redis))
+    told = [counter.measure(parse("3/hour"), "caller", "key:1") for counter in (one, other, one, other)]
+    assert [(fits, left) for fits, left, _ in told] == [(True, 2), (True, 1), (True, 0), (False, 0)]
+    assert all(3500 < reset - time.time() <= 3600 for _, _, reset in told)
+
+
+def test_what_is_over_leaves_the_memory_and_no_thread_is_begun_for_each_that_is_counted():
+    memory = limits.Memory()
+    memory.timer.join()  # of the moment in which it was made
+    memory.acquire_entry("customer", 5, 1)
+    sweeper = memory.timer
+    for number in range(50):
+        memory.acquire_entry(f"customer {number}", 5, 1)
+    assert memory.timer is sweeper
+    assert sweeper.daemon
+    time.sleep(1.1)
+    sweeper.function()
+    assert not any(memory.events.values())
 
 
 def _taken_elsewhere(address: str) -> int:

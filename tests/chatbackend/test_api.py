@@ -79,6 +79,19 @@ def test_a_query_that_is_not_offered_is_refused_by_its_name(program, query, name
     assert [error["parameter"] for error in answer.json()["errors"]] == [name]
 
 
+@pytest.mark.parametrize(
+    "query",
+    [
+        "api-keys?ordering=secret_hash",
+        "api-keys?secret_hash=x",
+        "webhooks?ordering=secret",
+        "chatbots?ordering=record_source_secret",
+    ],
+)
+def test_nothing_is_sorted_or_found_by_a_secret(program, query):
+    assert program.get(f"/{query}").json()["code"] == "invalid"
+
+
 @pytest.mark.parametrize("cursor", ["x", "cD0yMDI2", "cD0lMDA=", "bz05OTk5OTk5OTk5OTk="])
 def test_a_cursor_that_we_did_not_make_leads_nowhere(program, cursor):
     assert program.get(f"/customers?cursor={cursor}").status_code in (200, 404)
