@@ -150,7 +150,7 @@ class TurnPage(TenantAdmin):
     def customer(self, turn: Turn) -> str:
         return str(turn.conversation.customer)
 
-    @display(description="cost", ordering="cost_total")
+    @display(description="models' cost", ordering="cost_total")
     def cost(self, turn: Any) -> str:
         return dollars(turn.cost_total or 0)
 

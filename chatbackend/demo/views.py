@@ -11,6 +11,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
+from django.db.models import Sum
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import get_object_or_404, render
 from django.utils import timezone
@@ -20,11 +21,12 @@ from django.views.decorators.http import require_GET, require_POST
 
 from accounts.auth import mint_identity
 from accounts.ledger import available
-from accounts.models import Widget
+from accounts.models import LedgerEntry, Widget
 from accounts.money import Money
 from accounts.pinned import signature
 from accounts.sealing import unseal
 from accounts.tenancy import in_tenant
+from cascade import compute
 from cascade.models import Chatbot, ModelCall, Turn
 from chatbackend.demo import seeding
 from chatbackend.demo.shop import SUGGESTED, TENANT_ID, load
@@ -99,13 +101,16 @@ def turn(request: HttpRequest, turn_id: UUID) -> JsonResponse:
     with in_tenant(TENANT_ID):
         found = get_object_or_404(Turn.objects.select_related("strategy"), id=turn_id)
         calls = [_attempt(call) for call in found.calls.exclude(outcome="explored").order_by("number")]
+        computed = LedgerEntry.objects.filter(turn_id=turn_id, source__in=compute.NAMES)
+        beside = computed.aggregate(cost=Sum("cost_micros"))["cost"] or 0
         return JsonResponse(
             {
                 "state": found.get_state_display(),
                 "problem": found.problem,
                 "tiers": [tier["model"] for tier in found.strategy.tiers] if found.strategy else [],
                 "attempts": calls,
-                "cost": str(Money(sum(call["cost_micros"] for call in calls))),
+                "computed": str(Money(beside)),
+                "cost": str(Money(sum(call["cost_micros"] for call in calls) + beside)),
                 "context": found.context_report,
                 "balance": str(available(TENANT_ID)),
             }

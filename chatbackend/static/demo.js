@@ -58,6 +58,7 @@ function lines(asked, turn) {
   const untried = turn.tiers.filter((model) => !tried.has(model));
   const list = make("ol", "", ...turn.attempts.map(attempt), ...untried.map(spared));
   const rows = [make("p", "asked", `“${asked.question}”`), make("p", "by", `asked by ${name}, ${plan}`), list];
+  rows.push(row("figures", "Judging the answers, embedding the question", `$${turn.computed}`));
   rows.push(row("total", "Cost of this question", `$${turn.cost}`));
   rows.push(row("balance", "Balance left", `$${turn.balance}`));
   for (const note of notes(turn)) rows.push(make("p", "note", note));

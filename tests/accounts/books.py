@@ -80,8 +80,8 @@ def funded(tenant_id: UUID, micros: int) -> UUID:
     return tenant_id
 
 
-def held_turn(tenant_id: UUID, micros: int) -> UUID:
-    turn_id = uuid7()
+def held_turn(tenant_id: UUID, micros: int, turn_id: UUID | None = None) -> UUID:
+    turn_id = turn_id or uuid7()
     ledger.hold(tenant_id, turn_id, Money(micros))
     return turn_id
 

@@ -28,6 +28,7 @@ from cascade.price_list import offers
 from cascade.values import Context, Passage, Record
 from cascade.values import Customer as CustomerValue
 from chatbackend.demo import seeding, shop, tiers
+from tests.accounts.books import charge, held_turn
 from tests.cast import open_shop
 
 TODAY = date(2026, 11, 22)
@@ -191,13 +192,15 @@ def test_the_panel_tells_tiers_scores_cost_and_balance(seeded):
                 tenant_id=shop.TENANT_ID, turn=turn, number=number, tier=number, model=f"m{number}", threshold=0.6,
                 score=score, outcome="rejected" if number == 0 else "accepted", cost_micros=21,
             )  # fmt: skip
+    judged = charge(2, source="scorer", number=2)
+    ledger.settle(shop.TENANT_ID, held_turn(shop.TENANT_ID, 100, turn.id), [judged])
     told = seeded.get(f"/demo/turns/{turn.id}").json()
     assert [(it["model"], it["outcome"], it["cost"]) for it in told["attempts"]] == [
         ("m0", "rejected", "0.000021"),
         ("m1", "accepted", "0.000021"),
     ]
-    assert told["cost"] == "0.000042"
-    assert told["balance"] == str(Money.from_usd(25))
+    assert (told["cost"], told["computed"]) == ("0.000044", "0.000002")
+    assert told["balance"] == str(Money.from_usd(25) - Money(2))
 
 
 def test_the_panel_knows_no_turn_of_another_tenant(seeded):
