@@ -27,7 +27,7 @@ from accounts.staff_pages import DESK, TenantAdmin
 from accounts.templatetags.money import dollars
 from cascade import conversations
 from cascade.models import Conversation, Message, ModelCall, Turn
-from cascade.story import signs, story
+from cascade.story import earlier, signs, story
 
 State = Conversation.State
 UNCHANGED = 204  # HTMX leaves the page as it is
@@ -97,8 +97,12 @@ class ConversationPage(TenantAdmin):
         seen = digest(signs(conversation)) if conversation else ""
         if request.headers.get("X-Seen") == seen and self.has_view_permission(request, conversation):
             return HttpResponse(status=UNCHANGED)
+        before = whole_number(request.GET.get("before", ""))
+        steps = story(conversation, before) if conversation else []
         told = {
-            "story": story(conversation) if conversation else [],
+            "story": steps,
+            "earlier": earlier(conversation, steps) if conversation else None,
+            "before": before,
             "seen": seen,
             "conversation": conversation,
             "may_answer": self.may_answer(request) and conversation and conversation.state != State.CLOSED,
@@ -145,6 +149,11 @@ class ConversationPage(TenantAdmin):
     @display(description="cost", ordering="cost_total")
     def cost(self, conversation: Any) -> str:
         return dollars(conversation.cost_total or 0)
+
+
+def whole_number(told: str) -> int | None:
+    """None: it is none that a message may have."""
+    return int(told) if told.isascii() and told.isdigit() and len(told) < 19 else None
 
 
 def digest(parts: list[Any]) -> str:

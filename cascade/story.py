@@ -13,6 +13,7 @@ from accounts.templatetags.money import dollars
 from cascade.models import Conversation, Message, ModelCall, Turn
 from cascade.values import FinishReason, Outcome
 
+SHOWN = 100  # messages of a page
 NOT_WHOLE: dict[str, str] = {
     FinishReason.LENGTH: "it was cut at its greatest length",
     FinishReason.CONTENT_FILTER: "its provider filtered it",
@@ -150,18 +151,32 @@ def verdict(call: ModelCall) -> str:
 
 def signs(conversation: Conversation) -> list[Any]:
     """Others as soon as `story` has more to tell: two queries that read no text."""
-    turns = conversation.turns.order_by("created_at").values_list("id", "state").annotate(Count("calls"))
-    said = conversation.messages.order_by("seq").values_list("id", "feedback__rating")
-    return [conversation.state, *turns, *said]
+    turns = conversation.turns.order_by("-created_at").values_list("id", "state").annotate(Count("calls"))
+    said = conversation.messages.order_by("-seq").values_list("id", "feedback__rating")
+    return [conversation.state, *turns[:SHOWN], *said[:SHOWN]]
 
 
-def story(conversation: Conversation) -> list[Step]:
-    """What happened, in order; four queries, however long it is."""
+def story(conversation: Conversation, before: int | None = None) -> list[Step]:
+    """What happened, in order: the newest messages with their turns, of those before number `before` (None: of all).
+
+    Five queries, however long the conversation is. A turn is told whole, so `before` is best the first message's
+    number of a story that was told.
+    """
+    newest = conversation.messages.order_by("-seq")
+    if before is not None:
+        newest = newest.filter(seq__lt=before)
+    told = list(newest.values_list("id", "turn_id")[:SHOWN])
     messages = Message.objects.select_related("feedback").order_by("seq")
-    turns = conversation.turns.select_related("context", "strategy").order_by("created_at")
+    turns = Turn.objects.filter(id__in={turn for _, turn in told if turn}).select_related("context", "strategy")
     turns = turns.prefetch_related(
         Prefetch("messages", messages), Prefetch("calls", ModelCall.objects.order_by("number"))
     )
     steps = [Step(list(turn.messages.all()), turn, list(turn.calls.all())) for turn in turns]
-    steps += [Step([message]) for message in messages.filter(conversation=conversation, turn=None)]
-    return sorted(steps, key=lambda step: step.messages[0].seq if step.messages else 0)
+    steps += [Step([message]) for message in messages.filter(id__in=[said for said, turn in told if turn is None])]
+    return sorted(steps, key=lambda step: step.messages[0].seq)
+
+
+def earlier(conversation: Conversation, told: list[Step]) -> int | None:
+    """Before which message there is more than this story tells; None: it is told from the beginning."""
+    first = told[0].messages[0].seq if told else 0
+    return first if conversation.messages.filter(seq__lt=first).exists() else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from contextlib import asynccontextmanager
@@ -62,6 +63,24 @@ def now(shop: Shop, talk: Conversation) -> tuple[str, list[str]]:
     with in_tenant(shop.tenant_id):
         said = Message.objects.filter(conversation=talk, role=Message.Role.STAFF).order_by("seq")
         return Conversation.objects.get(id=talk.id).state, [message.text for message in said]
+
+
+# --- what is shown ----------------------------------------------------------------------------
+
+
+def test_a_long_story_is_told_a_page_at_a_time_from_its_end(shop):
+    client, talk = logged_in((shop, "support")), waiting(shop)
+    with in_tenant(shop.tenant_id):
+        row = {"tenant_id": shop.tenant_id, "conversation": talk, "role": Message.Role.STAFF}
+        Message.objects.bulk_create(Message(**row, text=f"word {seq:03}.", seq=seq) for seq in range(1, 251))
+    told, address = [], reverse("admin:cascade_conversation_change", args=[talk.id])
+    for before in ("", "?before=151", "?before=51"):
+        shown = client.get(address + before).content.decode()
+        told.append([int(number) for number in re.findall(r"word (\d{3})\.", shown)])
+        assert ("Earlier messages" in shown) == (before != "?before=51")
+        assert ("every 3s" in shown) == (before == "")
+    assert told == [[*range(151, 251)], [*range(51, 151)], [*range(1, 51)]]
+    assert client.get(f"{address}?before=x{'9' * 30}").status_code == 200
 
 
 # --- who may ----------------------------------------------------------------------------------
