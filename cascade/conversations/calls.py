@@ -144,7 +144,9 @@ def computed(
 
 
 def _dearest(call: ModelCall, used: Used) -> Money:
-    return used.spared if call.model == MEMORY else dearest_cost(call)
+    if call.model != MEMORY:
+        return dearest_cost(call)
+    return used.spared if call.outcome == Outcome.ACCEPTED else ZERO
 
 
 def _beside_calls(turn: Turn, held_id: UUID, source: str) -> ledger.Charge:

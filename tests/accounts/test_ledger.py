@@ -307,6 +307,14 @@ class Books(RuleBasedStateMachine):
             self.call[each.call_id] = (terms, each.outcome, price, covered)
         return multiple(*(each.call_id for each in charges))
 
+    @rule(cost=SMALL)
+    def record(self, cost):
+        """At the operator's expense: only what is owed grows."""
+        turn_id, used = uuid7(), charge(cost, outcome="accepted")
+        assert ledger.record(self.tenant_id, turn_id, [used])
+        assert not ledger.record(self.tenant_id, turn_id, [charge(cost)])
+        self.cost[used.call_id], self.tokens[used.call_id] = cost, (used.input_tokens, used.output_tokens)
+
     @rule(call_id=calls, correct=SMALL, tokens=st.none() | st.tuples(SMALL, SMALL))
     def adjust(self, call_id, correct, tokens):
         terms, outcome, price, covered = self.call[call_id]

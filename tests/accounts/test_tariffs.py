@@ -128,6 +128,7 @@ def test_a_tariff_that_makes_no_sense_is_refused(alice):
         {"margin": Decimal("-0.1")},
         {"margin": Decimal("0.00001")},
         {"margin": Decimal("NaN")},
+        {"margin": Decimal(10_000)},
         {"reply": Money(-1)},
         {"reply": Money(1), "included": Money(-1)},
         {"reply": Money(1), "valid_from": datetime(2020, 1, 1, tzinfo=UTC)},
