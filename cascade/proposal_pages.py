@@ -8,15 +8,14 @@ from django import forms
 from django.contrib import admin, messages
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import URLPattern, path, reverse
-from django.utils.safestring import SafeString, mark_safe
 from django.views.decorators.http import require_POST
 from unfold.decorators import display
 
 from accounts.money import ZERO, Money
 from accounts.staff_pages import BOOKS, TenantAdmin
-from cascade import frontier_plot, strategies, strategy_proposals
-from cascade.frontier_plot import Point
+from cascade import strategies, strategy_proposals
 from cascade.models import CascadeStrategy, Chatbot, Proposal
+from cascade.proposal_plots import plot, returns
 from cascade.strategy_check import SEGMENTS
 from cascade.strategy_pages import may_lead, require_lead
 from cascade.strategy_proposals import Wish
@@ -217,33 +216,6 @@ def _limits(strategy: CascadeStrategy) -> dict[str, str]:
         tier["model"]: ", ".join([f"{limit:.4g}", *(f"{n}: {o:.4g}" for n, o in others[tier["model"]].items())])
         for tier, limit in own
     }
-
-
-def plot(proposal: Proposal) -> SafeString | None:
-    """The frontier with the present and the proposed strategy on it; None: nothing was compared."""
-    report = proposal.report
-    if not report.get("frontier"):
-        return None
-    frontier = [Point(p["cost_micros"] / 1000, p["quality"], p["asks"]) for p in report["frontier"]]
-    marks = [
-        Point(report[name]["cost_micros"]["mean"] / 1000, report[name]["quality"]["mean"], told)
-        for name, told in (("present", f"live v{report['present']['version']}"), ("proposed", "proposed"))
-    ]
-    title = "Expected quality against cost of 1,000 turns: the best strategies, the live and the proposed one"
-    return mark_safe(frontier_plot.svg(frontier, marks, title))  # noqa: S308  every text in it is escaped
-
-
-def returns(proposal: Proposal) -> SafeString | None:
-    """What one, two, three models reach: where another one brings little more."""
-    lengths = proposal.report.get("lengths")
-    if not lengths:
-        return None
-    points = [
-        Point(each["cost_micros"]["mean"] / 1000, each["quality"]["mean"], f"{each['tiers']} in a row")
-        for each in lengths
-    ]
-    title = "Expected quality against cost of 1,000 turns, of the best one, two, three and four models"
-    return mark_safe(frontier_plot.svg([], points, title))  # noqa: S308  every text in it is escaped
 
 
 def unmet_floor(proposal: Proposal) -> float | None:

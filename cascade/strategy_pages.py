@@ -10,6 +10,7 @@ from uuid import UUID
 
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
+from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import URLPattern, path, reverse
 from django.views.decorators.http import require_POST
@@ -18,7 +19,8 @@ from unfold.decorators import display
 from accounts.models import User
 from accounts.staff_pages import BOOKS, LEAD, TenantAdmin
 from cascade import strategies
-from cascade.models import CascadeStrategy, StrategyChange
+from cascade.models import CascadeStrategy, Proposal, StrategyChange
+from cascade.proposal_plots import newest_compared, plot
 from cascade.strategy_form import StrategyForm
 
 SHOWN_CHANGES = 10
@@ -72,7 +74,7 @@ class CascadeStrategyPage(TenantAdmin):
         told: dict[str, Any] = {"strategy": strategy, "may_lead": may_lead(request)}
         told["may_read_books"] = request.member.role in BOOKS  # type: ignore[attr-defined]
         if strategy:
-            told |= {
+            told |= frontier(strategy.chatbot.proposals.all()) | {
                 "is_live": self.is_live(strategy),
                 "live": strategy.chatbot.live_strategy,
                 "earlier": strategies.replaced_by_live(strategy.chatbot),
@@ -81,6 +83,9 @@ class CascadeStrategyPage(TenantAdmin):
                 ).order_by("-created_at", "-id")[:10],
             }
         return super().change_view(request, object_id, form_url, told | (extra_context or {}))
+
+    def add_view(self, request: HttpRequest, form_url: str = "", extra_context: dict | None = None) -> Any:
+        return super().add_view(request, form_url, frontier(Proposal.objects.all()) | (extra_context or {}))
 
     def get_urls(self) -> list[URLPattern]:
         deeds = {"promote": self.promote, "rollback": self.rollback}
@@ -111,6 +116,12 @@ class CascadeStrategyPage(TenantAdmin):
             return HttpResponseRedirect(strategy_url(strategy))
         self.message_user(request, f"{change.after} answers from the next turn on.", messages.SUCCESS)
         return HttpResponseRedirect(strategy_url(change.after))
+
+
+def frontier(searches: QuerySet[Proposal]) -> dict[str, Any]:
+    """What the newest of these searches found, drawn."""
+    search = newest_compared(searches)
+    return {"search": search, "plot": plot(search) if search else None}
 
 
 def strategy_url(strategy: CascadeStrategy) -> str:

@@ -106,7 +106,7 @@ EMPTY = {
     ),
     "scorerversion": Empty(
         "The shipped weights judge; there are none of your own.",
-        "Once two hundred replies were judged, the operator trains them: manage.py train_scorer.",
+        "Once two hundred replies were judged, train one: with the button above, over the API or by the command.",
         *("What was judged", "feedback"),
     ),
     "shadowscore": Empty(

@@ -14,10 +14,10 @@ OF_DJANGO = {
     "admin.py", "apps.py", "call_reconciliation.py", "conversation_pages.py", "conversations", "drift_pages.py",
     "drift_watch.py", "exploration.py", "gaps.py", "knowledge.py", "knowledge_pages.py", "management", "material.py",
     "memory_pages.py", "memory_saving.py", "migrations", "models", "personal_data.py", "proposal_pages.py",
-    "proposal_report.py", "remembered.py", "saved_replies.py", "scorer_labels.py", "scorer_pages.py",
-    "scorer_training.py", "scorer_tuning.py", "scorer_versions.py", "serializers.py", "story.py", "strategies.py",
-    "strategy_form.py", "strategy_pages.py", "strategy_proposals.py", "strategy_replays.py", "templatetags",
-    "trial_pages.py", "turn_table.py", "uploads.py", "urls.py", "usage.py", "views.py", "wiring.py",
+    "proposal_plots.py", "proposal_report.py", "remembered.py", "saved_replies.py", "scorer_labels.py",
+    "scorer_pages.py", "scorer_training.py", "scorer_tuning.py", "scorer_versions.py", "serializers.py",
+    "story.py", "strategies.py", "strategy_form.py", "strategy_pages.py", "strategy_proposals.py", "strategy_replays.py",
+    "templatetags", "trial_pages.py", "turn_table.py", "uploads.py", "urls.py", "usage.py", "views.py", "wiring.py",
 }  # fmt: skip
 IMPORT_ALL = """
 import importlib, json, sys, traceback

@@ -55,6 +55,7 @@ def test_a_shop_learns_from_its_own_turns_and_the_next_easy_question_costs_less(
     assert 0.1 < found.strategy.tiers[0]["threshold"] <= 0.96
     assert found.report["saved"]["low"] > 0
 
+    assert "Expected quality against cost" in lead.get(reverse("admin:cascade_cascadestrategy_add")).content.decode()
     page = reverse("admin:cascade_strategy_replay") + f"?strategy={found.strategy_id}"
     assert "Who would have answered" in lead.get(page).content.decode()
     lead.post(reverse("admin:cascade_strategy_promote", args=[found.strategy_id]))
