@@ -16,8 +16,9 @@ OF_DJANGO = {
     "memory_pages.py", "memory_saving.py", "migrations", "models", "personal_data.py", "proposal_pages.py",
     "proposal_plots.py", "proposal_report.py", "remembered.py", "saved_replies.py", "scorer_labels.py",
     "scorer_pages.py", "scorer_training.py", "scorer_tuning.py", "scorer_versions.py", "serializers.py",
-    "story.py", "strategies.py", "strategy_form.py", "strategy_pages.py", "strategy_proposals.py", "strategy_replays.py",
-    "templatetags", "trial_pages.py", "turn_table.py", "uploads.py", "urls.py", "usage.py", "views.py", "wiring.py",
+    "story.py", "strategies.py", "strategy_form.py", "strategy_pages.py", "strategy_proposals.py",
+    "strategy_replays.py", "templatetags", "trial_pages.py", "turn_table.py", "uploads.py", "urls.py", "usage.py",
+    "views.py", "wiring.py",
 }  # fmt: skip
 IMPORT_ALL = """
 import importlib, json, sys, traceback
