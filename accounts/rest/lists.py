@@ -68,7 +68,8 @@ class Filters:
     """DRF's filter backend over a resource's `filters`."""
 
     def filter_queryset(self, request: Any, queryset: QuerySet, view: Any) -> QuerySet:
-        return queryset.filter(**chosen(request, view.filters, OF_PAGES))
+        wanted = chosen(request, view.filters, OF_PAGES)
+        return queryset.filter(**wanted) if wanted else queryset
 
     def get_schema_operation_parameters(self, view: Any) -> list[dict[str, Any]]:
         return []  # told by accounts.rest.schema

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from hashlib import sha256
 from typing import Any, ClassVar
@@ -130,10 +130,10 @@ class Resource(GenericViewSet):
         told = self.told(row)
         return Response(told, status=status, headers={"ETag": self.version(told)})
 
-    def page(self, rows: QuerySet, told: Row) -> Response:
-        """A page of these rows, each as `told` tells it."""
-        ordered_by = {ordering.lstrip("-") for ordering in self.orderings}
-        page = self.paginate_queryset(told.of_page(rows, *ordered_by))
+    def page(self, rows: QuerySet, told: Row, chosen: Callable[[QuerySet], QuerySet] = lambda rows: rows) -> Response:
+        """A page of these rows, of which the request may choose some, each as `told` tells it."""
+        ordered_by = sorted({ordering.lstrip("-") for ordering in self.orderings})
+        page = self.paginate_queryset(chosen(told.of_page(rows, *ordered_by)))
         return self.get_paginated_response(told.tell_page(page))
 
     def version(self, told: Any) -> str:
@@ -150,8 +150,7 @@ class Resource(GenericViewSet):
 
 class Listed(mixins.ListModelMixin):
     def list(self, request: Any, *args: Any, **kwargs: Any) -> Response:
-        rows = self.filter_queryset(self.get_queryset())  # type: ignore[attr-defined]
-        return self.page(rows, self.get_serializer())  # type: ignore[attr-defined]
+        return self.page(self.get_queryset(), self.get_serializer(), self.filter_queryset)  # type: ignore[attr-defined]
 
 
 class Shown:
