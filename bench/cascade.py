@@ -16,7 +16,6 @@ from pathlib import Path
 
 import numpy as np
 
-from cascade.cascade_report import BLUE, GREY, ORANGE, figure_of, svg_of
 from cascade.evaluation import Evaluation, Study, measure
 from cascade.learning import peers
 from cascade.learning.answer_scorer import Known, Read, Reader
@@ -25,6 +24,7 @@ from cascade.learning.peers import Lesson
 from cascade.learning.records import Records, read
 from cascade.learning.search import Goal, best_choice, frontier
 from cascade.learning.table import undominated
+from cascade.measured_plots import BLUE, GREY, ORANGE, figure_of, svg_of
 from cascade.scorer.measuring import area
 
 SHOWN = ("cascade", "agreement", "frugalgpt", "router", "product")

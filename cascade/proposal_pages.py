@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, cast
+from uuid import UUID
 
 from django import forms
 from django.contrib import admin, messages
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.core.exceptions import PermissionDenied
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
+from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.views.decorators.http import require_POST
 from unfold.decorators import display
@@ -17,10 +21,11 @@ from cascade import strategies, strategy_proposals
 from cascade.models import CascadeStrategy, Chatbot, Proposal
 from cascade.proposal_plots import plot, returns
 from cascade.strategy_check import SEGMENTS
-from cascade.strategy_pages import may_lead, require_lead
+from cascade.strategy_pages import found, may_lead, require_lead
 from cascade.strategy_proposals import Wish
 from cascade.turn_table import KINDS
 
+STYLE = Path(__file__).with_name("static") / "cascade/learning.css"
 UNDER_WAY = (Proposal.State.QUEUED, Proposal.State.RUNNING)
 MOST = Money.from_usd(1_000_000)  # for 1,000 turns
 AIMS = {
@@ -164,20 +169,35 @@ class ProposalPage(TenantAdmin):
         told: dict[str, Any] = {"proposal": proposal, "may_lead": may_lead(request)}
         if proposal:
             live = proposal.chatbot.live_strategy
-            told |= {
-                "plot": plot(proposal),
-                "returns": returns(proposal),
-                "unmet_floor": unmet_floor(proposal),
+            told |= body(proposal) | {
                 "under_way": proposal.state in UNDER_WAY,
                 "is_live": proposal.strategy is not None and proposal.strategy == live,
-                "judged_by": [(KINDS[kind], count) for kind, count in proposal.report.get("judged_by", {}).items()],
-                "changed": changed(proposal),
             }
         return super().change_view(request, object_id, form_url, told | (extra_context or {}))
 
     def get_urls(self) -> list[URLPattern]:
         begin = self.admin_site.admin_view(require_POST(self.begin))
-        return [path("begin/", begin, name="cascade_proposal_begin"), *super().get_urls()]
+        report = self.admin_site.admin_view(self.report)
+        return [
+            path("begin/", begin, name="cascade_proposal_begin"),
+            path("<uuid:pk>/report.<str:form>", report, name="cascade_proposal_report"),
+            *super().get_urls(),
+        ]
+
+    def report(self, request: HttpRequest, pk: UUID, form: str) -> HttpResponse:
+        """GET: what was found, to keep or to send: one page that fetches nothing, or JSON."""
+        if request.member.role not in BOOKS:  # type: ignore[attr-defined]
+            raise PermissionDenied
+        proposal = found(Proposal.objects.select_related("chatbot", "strategy__chatbot"), pk)
+        name = f"proposal-{proposal.created_at:%Y-%m-%d}.{form}"
+        told = {"Content-Disposition": f'attachment; filename="{name}"'}
+        if form == "json":
+            return JsonResponse(as_json(proposal), headers=told, json_dumps_params={"indent": 1})
+        if form != "html":
+            raise Http404("html or json")
+        style = STYLE.read_text(encoding="utf-8")
+        context = body(proposal) | {"proposal": proposal, "style": mark_safe(style), "command": command(proposal)}  # noqa: S308  our own file
+        return TemplateResponse(request, "admin/cascade/proposal_report.html", context, headers=told)
 
     def begin(self, request: HttpRequest) -> HttpResponse:
         """POST: search in the background."""
@@ -194,6 +214,45 @@ class ProposalPage(TenantAdmin):
             self.message_user(request, str(problem).capitalize(), messages.ERROR)
             return back
         return HttpResponseRedirect(reverse("admin:cascade_proposal_change", args=[proposal.id]))
+
+
+def body(proposal: Proposal) -> dict[str, Any]:
+    """What the page and the report have in common."""
+    return {
+        "plot": plot(proposal),
+        "returns": returns(proposal),
+        "unmet_floor": unmet_floor(proposal),
+        "judged_by": [(KINDS[kind], count) for kind, count in proposal.report.get("judged_by", {}).items()],
+        "changed": changed(proposal),
+    }
+
+
+def as_json(proposal: Proposal) -> dict[str, Any]:
+    """The report as it is kept (costs in micro-dollars a turn, qualities 0..1), and what it is about."""
+    strategy = proposal.strategy
+    return {
+        "chatbot": proposal.chatbot.name,
+        "wish": proposal.wish,
+        "state": proposal.state,
+        "refusal": proposal.refusal,
+        "proposed": {"version": strategy.version, "tiers": strategy.tiers} if strategy else None,
+        "asked_by": proposal.asked_by,
+        "created_at": proposal.created_at.isoformat(),
+        "command": command(proposal),
+        "report": proposal.report,
+    }
+
+
+def command(proposal: Proposal) -> str:
+    """That searches anew; "": only the page can."""
+    wish = Wish(**proposal.wish)
+    if wish.aim == "promise" or wish.hypothetical:
+        return ""
+    dollars = "" if wish.budget_micros is None else f"{wish.budget_micros / 1000:g}"
+    options = {"quality": wish.quality, "dollars": dollars or None, "seconds": wish.latency_seconds}
+    flags = [name for name, on in (("--better", wish.aim == "better"), ("--segments", wish.segments)) if on]
+    said = [f"--{name} {value}" for name, value in options.items() if value is not None]
+    return " ".join(["manage.py optimise_cascade TENANT", f"'{proposal.chatbot.name}'", *flags, *said])
 
 
 def changed(proposal: Proposal) -> list[tuple[str, str, str]]:

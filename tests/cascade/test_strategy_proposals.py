@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from datetime import timedelta
 
 import pytest
@@ -129,6 +130,12 @@ def test_the_whole_way_from_the_pages(shop):
     page = lead.get(reverse("admin:cascade_proposal_change", args=[proposal.id])).content.decode()
     for told in ("Expected saving", "<svg", "US dollars", "live v1", "What would change", "0.97", "stand for all"):
         assert told in page, told
+    sent = lead.get(reverse("admin:cascade_proposal_report", args=[proposal.id, "html"])).content.decode()
+    assert "Expected saving" in sent
+    assert "asked again by <code>manage.py optimise_cascade TENANT" in sent
+    assert not re.search("<(?:script|link|img|form)|href=|url\\(", sent)  # one page, which fetches nothing
+    told = lead.get(reverse("admin:cascade_proposal_report", args=[proposal.id, "json"])).json()
+    assert (told["proposed"]["version"], told["report"]) == (2, proposal.report)
     replay = reverse("admin:cascade_strategy_replay") + f"?strategy={proposal.strategy_id}"
     replayed = lead.get(replay).content.decode()
     assert "Replayed from what was explored" in replayed
