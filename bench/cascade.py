@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import time
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -32,7 +33,14 @@ MODELS = Path(__file__).resolve().parents[1] / "var/models/minilm-l6-v2"
 
 
 def half(records: Records, which: int) -> Records:
-    kept = [place for place, name in enumerate(records.ids) if hashlib.sha256(name.encode()).digest()[0] % 2 == which]
+    return some(
+        records,
+        [place for place, name in enumerate(records.ids) if hashlib.sha256(name.encode()).digest()[0] % 2 == which],
+    )
+
+
+def some(records: Records, kept: Sequence[int]) -> Records:
+    """The questions at these places."""
 
     def of(column: tuple) -> tuple:
         return tuple(column[place] for place in kept)
