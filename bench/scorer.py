@@ -2,7 +2,7 @@
 
 On one thread: one text of 32, 64, 128, 256 and 512 pieces, then sixteen turns at once through the served process, text,
 tokenizer and trees included everywhere, and what that process holds in memory. Plain transformers reads every answer,
-the served process those that its trees leave hope for: so once with right answers alone, once with half of them wrong.
+the served process those that its trees leave open: so once with right answers alone, once with half of them wrong.
 With `--data ROWS.jsonl.gz ...` also how far the engines' scores lie apart on labelled answers. Each figure is the best
 of several rounds, taken in turns; processor time is told beside the clock's, since others may be busy. Ratios travel
 between machines; milliseconds do not.
@@ -133,10 +133,8 @@ async def side_by_side(
     for _ in range(rounds + 1):
         for name, way in ways.items():
             took[name].append(await timed(way, scorer))
-    pieces, hopeful = transformers.lengths(asked)
-    print(
-        f"\n{TURNS} turns at once, {told}: {min(pieces)} to {max(pieces)} pieces, {hopeful} with hope left by the trees"
-    )
+    pieces, open_ = transformers.lengths(asked)
+    print(f"\n{TURNS} turns at once, {told}: {min(pieces)} to {max(pieces)} pieces, {open_} left open by the trees")
     print(f"{'':33} {'a second':>9} {'served':>8}   {'a processor second':>18} {'served':>8}")
     best = {name: [min(times) for times in zip(*found[1:], strict=True)] for name, found in took.items()}
     for name, (clock, processor) in best.items():
@@ -181,7 +179,7 @@ class Transformers:
         found = self.readings(asked)
         looked_up = self.head.trees.logits([each.evidence for each in found], [each.terms for each in found])
         pieces = [len(each.asked) + len(each.answered) for each in found]
-        return pieces, sum(logit > head.HOPELESS for logit in looked_up)
+        return pieces, sum(map(head.is_open, looked_up, found))
 
     async def judge(self, asked: Sequence[tuple[Context, str]], at_once: int) -> None:
         found = self.readings(asked)

@@ -17,7 +17,15 @@ from accounts.rest.lists import Filter, text
 from accounts.rest.problems import Problem
 from accounts.rest.rows import Row, Shape
 from accounts.rest.views import Listed, Resource, Shown
-from cascade import models, scorer_training, scorer_versions, strategies, strategy_proposals, strategy_replays
+from cascade import (
+    models,
+    scorer_training,
+    scorer_tuning,
+    scorer_versions,
+    strategies,
+    strategy_proposals,
+    strategy_replays,
+)
 from cascade.strategies import NoSuchStrategy
 from cascade.turn_table import MOST_TURNS
 
@@ -274,11 +282,18 @@ class DriftReadings(Listed, Shown, Resource):
 class ScorerVersionRow(Row):
     """`metrics`: on the tenant's own validation customers. `comparison`: with the live version, when last compared."""
 
+    outdated = serializers.SerializerMethodField(
+        help_text="Trained for an earlier release, or its files are missing: the shipped weights stand in for it."
+    )
+
+    def get_outdated(self, version: models.ScorerVersion) -> bool:
+        return scorer_tuning.is_outdated(version)
+
     class Meta:
         model = models.ScorerVersion
         fields = (
-            "id", "weights_version", "state", "learnt_from", "metrics", "comparison", "promoted_at", "promoted_by",
-            "retired_at", "retired_by", "created_at",
+            "id", "weights_version", "state", "outdated", "learnt_from", "metrics", "comparison", "promoted_at",
+            "promoted_by", "retired_at", "retired_by", "created_at",
         )  # fmt: skip
 
 

@@ -22,7 +22,7 @@ from cascade import scorer_training
 from cascade.models import ScorerCalibration, ScorerVersion, ShadowScore
 from cascade.scorer import manifest
 from cascade.scorer.report import MEANINGS
-from cascade.scorer_tuning import folder_of
+from cascade.scorer_tuning import folder_of, is_outdated
 from cascade.strategy_pages import may_lead, require_lead
 
 MEASURED = "reported half"  # of the labelled answers: neither trained nor calibrated on
@@ -72,8 +72,10 @@ class ScorerVersionPage(TenantAdmin):
     change_form_template = "admin/cascade/scorer.html"
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        live = ScorerVersion.objects.filter(state=ScorerVersion.State.LIVE).first()
         told = {
-            "live": ScorerVersion.objects.filter(state=ScorerVersion.State.LIVE).first(),
+            "live": live,
+            "outdated": live is not None and is_outdated(live),
             "training": scorer_training.last(Tenant.objects.get()),
             "may_lead": may_lead(request),
         }
@@ -90,6 +92,7 @@ class ScorerVersionPage(TenantAdmin):
         if version:
             compared = [(name, version.comparison.get(key)) for key, name in COMPARED.items()]
             told |= {
+                "outdated": is_outdated(version),
                 "slices": list(slices(version.metrics, {})),
                 "pictures": pictures(folder_of(version)),
                 "compared": [(name, value) for name, value in compared if value is not None],
@@ -129,7 +132,8 @@ class ScorerVersionPage(TenantAdmin):
 
     @display(description="why it was not promoted")
     def refusal(self, version: ScorerVersion) -> str:
-        return str(version.comparison.get("refusal") or "–")
+        outdated = "cannot judge any more" if is_outdated(version) else "–"
+        return str(version.comparison.get("refusal") or outdated)
 
 
 @admin.register(ShadowScore)

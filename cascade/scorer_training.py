@@ -31,7 +31,7 @@ from cascade.scorer import manifest, own_rows
 from cascade.scorer.calibration import TENANTS_DIFFER, Spread, fit_shrunk, logit, spread_of
 from cascade.scorer.own_rows import Label, part
 from cascade.scorer.rows import fingerprint
-from cascade.scorer_tuning import folder_of
+from cascade.scorer_tuning import folder_of, is_outdated, live_folder
 from cascade.strictness import Ratings, expectation
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def train_for(
 
     with _alone(tenant_id) as folder:
         rows, weights = folder / "rows.jsonl", folder / "weights"
-        begin = start or _live_folder(tenant_id)
+        begin = start or _live(tenant_id)
         terms = {"config": asdict(config), "start": manifest.read(begin).version, "beside": fingerprint(beside)}
         learnt_from = _prepare(tenant_id, folder, rows, terms, say)
         try:
@@ -148,10 +148,9 @@ def _prepare(
     return learnt_from
 
 
-def _live_folder(tenant_id: UUID) -> Path:
+def _live(tenant_id: UUID) -> Path:
     with in_tenant(tenant_id):
-        live = ScorerVersion.objects.filter(state=ScorerVersion.State.LIVE).first()
-    return folder_of(live) if live else Path(settings.SCORER_WEIGHTS)
+        return live_folder()
 
 
 @contextmanager
@@ -224,10 +223,10 @@ def _judges(tenants: Sequence[UUID]) -> dict[Path, list[tuple[UUID, bool]]]:
     """Folders of weights, and for which tenants they judge, live or in shadow: many share the shipped ones."""
     found: dict[Path, list[tuple[UUID, bool]]] = defaultdict(list)
     for tenant_id in tenants:
-        found[_live_folder(tenant_id)].append((tenant_id, False))
         with in_tenant(tenant_id):
+            found[live_folder()].append((tenant_id, False))
             shadow = ScorerVersion.objects.filter(state=ScorerVersion.State.SHADOW).first()
-        if shadow:
+        if shadow and not is_outdated(shadow):
             found[folder_of(shadow)].append((tenant_id, True))
     return found
 

@@ -13,6 +13,7 @@ from django.conf import settings
 
 from cascade.models import Feedback, Message, ScorerCalibration, ScorerVersion, Turn
 from cascade.scorer.calibration import Calibration
+from cascade.scorer.manifest import outdated
 from cascade.scorer.pool import Scoring
 from cascade.strictness import Expectation, Ratings
 
@@ -21,6 +22,17 @@ LATEST_RATINGS = 50  # of a customer, so that old disappointments are forgotten 
 
 def folder_of(version: ScorerVersion) -> Path:
     return Path(settings.VAR) / "scorers" / version.folder
+
+
+def is_outdated(version: ScorerVersion) -> bool:
+    """Whether it was trained for other code than this: then it cannot judge, and the shipped weights stand in."""
+    return outdated(folder_of(version))
+
+
+def live_folder() -> Path:
+    """Inside `in_tenant`: the weights that judge, the shipped ones where the tenant has none of its own that can."""
+    live = ScorerVersion.objects.filter(state=ScorerVersion.State.LIVE).first()
+    return folder_of(live) if live and not is_outdated(live) else Path(settings.SCORER_WEIGHTS)
 
 
 def scoring() -> Scoring:

@@ -31,7 +31,7 @@ from cascade.scorer.legible import judgeable
 from cascade.scorer.own_rows import Label, half, name, part
 from cascade.scorer.rows import CONTEXT
 from cascade.scorer.serving import Scorer
-from cascade.scorer_tuning import expected, folder_of, scoring
+from cascade.scorer_tuning import expected, folder_of, is_outdated, live_folder, scoring
 from cascade.values import Context
 
 AT_ONCE = 16  # answers under way to a scorer's process
@@ -89,9 +89,8 @@ def promote(tenant_id: UUID, version: str, by: str) -> Comparison:
     """Compare with what is live, then make it live. Raises NoSuchVersion, NotPromoted (nothing has changed then)."""
     with in_tenant(tenant_id):
         row = _find(version, {State.CANDIDATE, State.SHADOW})
-        live = ScorerVersion.objects.filter(state=State.LIVE).first()
+        live, old = ScorerVersion.objects.filter(state=State.LIVE).first(), live_folder()
     labels = unlearnt(scorer_labels.labels(tenant_id))
-    old = folder_of(live) if live else Path(settings.SCORER_WEIGHTS)
     found, fitted = compare_folders(labels, old, folder_of(row))
     with in_tenant(tenant_id):
         ScorerVersion.objects.filter(id=row.id).update(comparison=found.as_json())
@@ -272,7 +271,7 @@ def score_in_shadow(tenant_id: UUID) -> int:
     """
     with in_tenant(tenant_id):
         row = ScorerVersion.objects.filter(state=State.SHADOW).first()
-        asked = _unshadowed(row) if row else []
+        asked = _unshadowed(row) if row and not is_outdated(row) else []
         tenants_map = scoring().maps.get(row.weights_version, Calibration()) if row else Calibration()
     if row is None or not asked:
         return 0

@@ -1,4 +1,4 @@
-"""What computes the encoder here: torch or OpenVINO, bf16 or fp32, alone or several texts at once, as measured.
+"""What computes the encoder here: torch or OpenVINO, bf16 or fp32, one text or several at once, as measured.
 
 `fastest` tries each when the scorer's process starts and keeps one. All compute the same vectors, in their number
 format; none is int8, which moves scores too far. Used by the scorer's own process; training stays with torch.
@@ -23,8 +23,8 @@ sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # it would
 import openvino  # noqa: E402
 
 STEP = 16  # pieces: lengths are rounded up, or OpenVINO would keep kernels for each of 512 lengths
-TOGETHER = 4  # texts at once at most, where that is measured to be faster than one by one; bounds memory too
-PROBE = (12, 16, 24, 32, 40, 56, 80, 128)  # pieces: the lengths that questions and answers have
+TOGETHER = 16  # turns and texts at once at most, where that is measured to be faster than one by one; bounds memory too
+PROBE = (8, 9, 10, 10, 12, 14, 14, 17, 18, 20, 25, 27, 35, 49, 66, 128)  # pieces: questions and answers of eight turns
 ROUNDS = 3
 WORTH_WAITING = 1.1  # times faster: together, the first waits for the last
 Compute = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # ids, mask (texts, pieces) -> vectors (texts, dim)
@@ -36,20 +36,21 @@ class Engine:
 
     name: str
     compute: Compute
-    at_once: int  # texts it is given together
+    at_once: int  # turns it is given together, and texts of one length
     pairing: Pairing
 
     def __call__(self, ids: torch.Tensor, mask: torch.Tensor, /) -> torch.Tensor:
-        """`ids`, `mask`: (texts, pieces). The vectors: (texts, dim), float32."""
-        parts = zip(ids.split(self.at_once), mask.split(self.at_once), strict=True)
-        return torch.cat([self.compute(*_trimmed(*part)).float() for part in parts])
+        """`ids`, `mask`: (texts, pieces), the shortest first. The vectors: (texts, dim), float32."""
+        return torch.cat([self.compute(*part).float() for part in _alike(ids, mask, self.at_once)])
 
 
-def _trimmed(ids: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """As long as the longest of them, rounded up to a STEP."""
-    longest = int(mask.sum(1).max())
-    extra = -longest % STEP
-    return pad(ids[:, :longest], (0, extra)), pad(mask[:, :longest], (0, extra))
+def _alike(ids: torch.Tensor, mask: torch.Tensor, at_most: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """`at_most` so many texts of one length, rounded up to a STEP: none pays for another's."""
+    lengths, counts = torch.unique_consecutive(-(-mask.sum(1) // STEP) * STEP, return_counts=True)
+    longer = -ids.shape[1] % STEP
+    of_a_length = (pad(side, (0, longer)).split(counts.tolist()) for side in (ids, mask))
+    for length, *sides in zip(lengths.tolist(), *of_a_length, strict=True):
+        yield from zip(*(side[:, :length].split(at_most) for side in sides), strict=True)
 
 
 def by_torch(model: Network) -> Compute:
@@ -96,11 +97,9 @@ def fastest(folder: Path) -> Engine:
 def _seconds(engine: Engine) -> float:
     """Of the quickest round over the probe."""
     texts = [[101, *range(2_000, 1_998 + length), 102] for length in PROBE]
-    chunks = [texts[at : at + engine.at_once] for at in range(0, len(texts), engine.at_once)]
     took = []
     for _ in range(ROUNDS):
         started = time.process_time()  # not the clock: others may be busy
-        for chunk in chunks:
-            network.vectors(engine, chunk)
+        network.vectors(engine, texts)
         took.append(time.process_time() - started)
     return min(took)

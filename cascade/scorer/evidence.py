@@ -39,6 +39,7 @@ STEPS = (1, 2, 3)
 TOGETHER = (*company.COUNTS, *sums.COUNTS)
 MOST = 12  # of anything in TOGETHER that is told apart
 SIZE = len(COUNTS) * (1 + len(STEPS)) + len(SHARES) + len(TOGETHER)
+TAKEN_UP = len(COUNTS) * (1 + len(STEPS)) + SHARES.index("question's words in the answer")  # its place
 
 
 def evidence(

@@ -1,9 +1,9 @@
 """What the trees know of the customer and what the network says of the subject, joined into one logit.
 
 The trees tell whether an answer is right for this customer, the network whether it is to the point at all. It is heard
-only where it is certain that an answer is not, and asked only where the trees leave hope: nearly half of the answers
-measured need no network. Wide and deep (Cheng et al. 2016), each with the weight that it has earned on rows that
-neither was trained on.
+only where it is certain that an answer is not, and asked only where that may change the verdict: not where the trees
+leave no hope, nor where they are sure of an answer that takes the question's words up. Wide and deep (Cheng et al.
+2016), each with the weight that it has earned on rows that neither was trained on.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 from torch.nn.functional import softplus
 
+from cascade.scorer import evidence
 from cascade.scorer import model as network
 from cascade.scorer.model import Reader, Reading
 from cascade.scorer.trees import Trees
@@ -28,6 +29,7 @@ NAME = "head.safetensors"
 ARRAYS = tuple(field.name for field in fields(Trees) if field.name != "vocabulary")
 CERTAIN = 4.0  # log odds against an answer from which on the network is heard
 HOPELESS = -4.0  # logit of the trees, some 4 % to be good, up to which doubts would only confirm
+SURE, TAKEN_UP = 2.0, 0.3  # logit of the trees and share of the question's words, above which there are none
 LEAST = 0.05  # weight of the trees
 
 
@@ -66,10 +68,16 @@ def weighed(model: Reader, head: Head, readings: Sequence[Reading], good: Sequen
 def _halves(model: Reader, head: Head, readings: Sequence[Reading]) -> npt.NDArray[np.float64]:
     """(rows, 2): the logits of the trees, and the network's doubts, negative; 0 where it is not asked."""
     looked_up = head.trees.logits([each.evidence for each in readings], [each.terms for each in readings])
-    hopeful = [at for at, logit in enumerate(looked_up) if logit > HOPELESS and readings[at].answered]
+    open_ = [at for at, (logit, each) in enumerate(zip(looked_up, readings, strict=True)) if is_open(logit, each)]
     doubts = np.zeros(len(readings))
-    doubts[hopeful] = _doubts(network.logits(model, [readings[at][:2] for at in hopeful]))
+    doubts[open_] = _doubts(network.logits(model, [readings[at][:2] for at in open_]))
     return np.stack([np.asarray(looked_up, float), -doubts], axis=1)
+
+
+def is_open(looked_up: float, reading: Reading) -> bool:
+    """Whether the network is asked, after what the trees made of a reading."""
+    settled = looked_up <= HOPELESS or (looked_up > SURE and reading.evidence[evidence.TAKEN_UP] > TAKEN_UP)
+    return bool(reading.answered) and not settled
 
 
 def _doubts(read: Sequence[float]) -> npt.NDArray[np.float64]:
@@ -81,11 +89,13 @@ def _doubts(read: Sequence[float]) -> npt.NDArray[np.float64]:
 def save(head: Head, folder: Path) -> None:
     arrays = {name: np.ascontiguousarray(getattr(head.trees, name)) for name in ARRAYS}
     told = {"vocabulary": head.trees.vocabulary, "wide": head.wide, "deep": head.deep}
-    save_file(arrays, folder / NAME, metadata={name: json.dumps(value) for name, value in told.items()})
+    save_file(
+        arrays, folder / NAME, metadata={"told": json.dumps(told)}
+    )  # one entry: several have no order of their own
 
 
 def load(folder: Path) -> Head:
     with safe_open(folder / NAME, framework="numpy") as opened:
-        told = {name: json.loads(value) for name, value in opened.metadata().items()}
+        told = json.loads(opened.metadata()["told"])
         arrays = {name: opened.get_tensor(name) for name in ARRAYS}
     return Head(Trees(tuple(told["vocabulary"]), **arrays), told["wide"], told["deep"])

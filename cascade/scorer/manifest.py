@@ -57,21 +57,34 @@ def write(manifest: Manifest, folder: Path) -> None:
 
 def read(folder: Path) -> Manifest:
     """The folder's manifest, its files checked. Raises UnfitWeights."""
+    manifest = _described(folder)
+    for name in FILES:
+        if not (folder / name).is_file() or _sha256(folder / name) != manifest.files.get(name):
+            raise UnfitWeights(f"{folder / name} is not the file that {NAME} describes")
+    return manifest
+
+
+def outdated(folder: Path) -> bool:
+    """Whether weights are not for this code, by their manifest alone: the files are looked at when they are loaded."""
+    try:
+        _described(folder)
+    except UnfitWeights:
+        return True
+    return False
+
+
+def _described(folder: Path) -> Manifest:
     try:
         found = json.loads((folder / NAME).read_text())
         if found["rendering"] != RENDERING:
             raise UnfitWeights(f"{folder} was trained on rendering {found['rendering']}, this code writes {RENDERING}")
-        manifest = Manifest(**{**found, "calibration": Calibration(**found["calibration"])})
+        return Manifest(**{**found, "calibration": Calibration(**found["calibration"])})
     except FileNotFoundError:
         raise UnfitWeights(f"{folder} has no {NAME}: train weights with manage.py train_scorer") from None
     except UnfitWeights:
         raise
     except (ValueError, TypeError, KeyError) as error:
         raise UnfitWeights(f"{folder / NAME} is not a manifest: {error!r}") from error
-    for name in FILES:
-        if not (folder / name).is_file() or _sha256(folder / name) != manifest.files.get(name):
-            raise UnfitWeights(f"{folder / name} is not the file that {NAME} describes")
-    return manifest
 
 
 def _sha256(path: Path) -> str:

@@ -357,6 +357,18 @@ def test_a_text_is_read_the_same_alone_and_among_longer_ones(weights):
         assert torch.allclose(network.vectors(engine, texts), alone, atol=1e-5)
 
 
+def test_texts_of_one_length_are_read_together_and_none_pays_for_a_longer_one(weights):
+    model, _ = network.load(weights)
+    shapes = []
+
+    def compute(ids, mask):
+        shapes.append(tuple(ids.shape))
+        return model(ids, mask)
+
+    network.vectors(engines.Engine("torch", compute, 2, model.pairing), [[5] * n for n in (40, 9, 20, 5, 30, 18)])
+    assert shapes == [(2, 16), (2, 32), (1, 32), (1, 48)]
+
+
 def test_importing_the_engines_reports_nothing_to_anybody():
     code = "import sys, cascade.scorer.engines; sys.exit(bool(sys.modules.get('openvino_telemetry')))"
     assert subprocess.run([sys.executable, "-c", code], check=False, cwd=kept_process.ROOT).returncode == 0

@@ -10,7 +10,7 @@ import torch  # before lightgbm: brings its OpenMP
 
 import lightgbm  # isort: skip
 
-from cascade.scorer import head, trees
+from cascade.scorer import evidence, head, trees
 from cascade.scorer import model as network
 from cascade.scorer.head import Head
 from cascade.scorer.model import Reading
@@ -81,13 +81,21 @@ def test_a_head_is_read_as_it_was_written(tmp_path):
     assert found.trees.logits(numbers, terms) == grown().logits(numbers, terms)
 
 
+def test_a_head_is_written_the_same_each_time(tmp_path):
+    head.save(Head(grown()), tmp_path)
+    first = (tmp_path / head.NAME).read_bytes()
+    head.save(head.load(tmp_path), tmp_path)
+    assert (tmp_path / head.NAME).read_bytes() == first
+
+
 def stump(logit: float) -> trees.Trees:
     """One leaf: every row has that logit."""
     place, number = np.zeros(1, np.int32), np.zeros(1, np.float32)
     return trees.Trees((), place, place, number, place, place, np.array([logit], np.float32))
 
 
-ANY = Reading((2, 9, 3), (2, 11, 3), [0.0], [])
+NOTHING = [0.0] * evidence.SIZE
+ANY = Reading((2, 9, 3), (2, 11, 3), NOTHING, [])
 
 
 @pytest.mark.parametrize(("said", "doubt"), [(9.0, 0.0), (0.0, 0.02), (-head.CERTAIN, 0.7), (-20.0, 16.0)])
@@ -105,6 +113,13 @@ def test_where_the_trees_leave_no_hope_the_network_is_not_asked(tmp_path):
     hopeless, hopeful = (head.logits(model, Head(stump(head.HOPELESS + more)), [ANY] * 2) for more in (0.0, 0.1))
     assert hopeless == [head.HOPELESS] * 2
     assert np.isnan(hopeful).all()
+
+
+def test_where_the_trees_are_sure_of_an_answer_that_takes_the_question_up_the_network_is_not_asked(tmp_path):
+    model, _ = network.load(small_weights(tmp_path, poisoned=True))
+    taken_up = ANY._replace(evidence=[float(at == evidence.TAKEN_UP) for at in range(evidence.SIZE)])
+    for sure, reading, asked in ((3.0, taken_up, False), (3.0, ANY, True), (1.0, taken_up, True)):
+        assert np.isnan(head.logits(model, Head(stump(sure)), [reading])).all() == asked
 
 
 def test_the_beginning_of_an_answer_need_not_be_to_the_point_yet(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from django.db import IntegrityError
 
 from accounts.tenancy import in_tenant
 from cascade import scorer_labels, scorer_training, scorer_tuning, scorer_versions
+from cascade.learning_api import ScorerVersionRow
 from cascade.models import ScorerCalibration, ScorerVersion, ShadowScore
 from cascade.scorer import manifest
 from cascade.scorer.calibration import Calibration, logit
@@ -417,3 +419,21 @@ def test_a_better_version_that_promises_too_much_is_promoted_and_read_lower_from
     with in_tenant(shop.tenant_id):
         own_map = scorer_tuning.scoring().maps["own"]
     assert own_map.lowered(0.6) < 0.4
+
+
+def test_for_a_live_version_of_an_earlier_release_the_shipped_weights_judge_and_train_and_the_list_says_so(
+    shop, shipped, tmp_path
+):
+    earlier = Path(shutil.copytree(shipped, tmp_path / "earlier"))
+    described = json.loads((earlier / manifest.NAME).read_text())
+    (earlier / manifest.NAME).write_text(json.dumps(described | {"rendering": described["rendering"] - 1}))
+    version = version_of(shop, earlier, "earlier", state=State.LIVE)
+    with in_tenant(shop.tenant_id):
+        assert scorer_tuning.live_folder() == shipped
+        assert scorer_tuning.is_outdated(version)
+        assert ScorerVersionRow(version).data["outdated"]
+    call_command("scorer", "list", "alice", stdout=(said := io.StringIO()))
+    assert "cannot judge any more" in said.getvalue()
+    version_of(shop, shipped, "next")
+    with pytest.raises(NotPromoted, match="too few labels"):  # compared with the shipped weights, not refused for good
+        scorer_versions.promote(shop.tenant_id, "next", "alice")

@@ -14,6 +14,7 @@ from accounts.tenants import UnknownTenant, find_tenant
 from cascade import scorer_training, scorer_versions
 from cascade.models import ScorerVersion
 from cascade.scorer.manifest import UnfitWeights
+from cascade.scorer_tuning import is_outdated
 
 
 class Command(BaseCommand):
@@ -68,6 +69,8 @@ class Command(BaseCommand):
 
 
 def verdict(row: ScorerVersion) -> str:
-    if row.state == ScorerVersion.State.LIVE:
-        return f"promoted by {row.promoted_by}"
-    return str(row.comparison.get("refusal") or "")
+    live = row.state == ScorerVersion.State.LIVE
+    told = f"promoted by {row.promoted_by}" if live else str(row.comparison.get("refusal") or "")
+    if not is_outdated(row):
+        return told
+    return f"{told}; cannot judge any more: trained for an earlier release, or its files are missing".removeprefix("; ")
