@@ -26,7 +26,10 @@ MOMENT = 'YYYY-MM-DD"T"HH24:MI:SS.US"+00:00"'
 # Of corrections alone, which are few.
 CORRECTED = """CASE WHEN corrects_id IS NULL THEN '' ELSE
     (SELECT c.period::text FROM accounts_ledgerentry c WHERE c.id = accounts_ledgerentry.corrects_id) END"""
-CHOSEN_BY = ("kind", "source", "chatbot_id", "provider", "model", "outcome")
+ZONE = "(SELECT time_zone FROM accounts_tenant WHERE id = current_setting('app.tenant')::uuid)"
+DAY = f"(created_at AT TIME ZONE {ZONE})::date"
+DAYS = {"since": f"{DAY} >= %s", "until": f"{DAY} <= %s"}  # on which entries were written, where the tenant is
+CHOSEN_BY = ("kind", "source", "chatbot_id", "provider", "model", "outcome", *DAYS)
 
 
 def _selected(name: str) -> str:
@@ -47,7 +50,10 @@ ENTRIES = f"""
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which entries: of the months `first` to `last`, both included, where the named columns are equal."""
+    """Which entries: of the months `first` to `last`, both included, where the named columns are equal.
+
+    `since` and `until` are no columns but days, both included too.
+    """
 
     first: date  # first day of a month
     last: date
@@ -58,6 +64,8 @@ class Selection:
             raise ValueError(f"{self.first} to {self.last} is not a range of months")
         if unknown := self.equal.keys() - set(CHOSEN_BY):
             raise ValueError(f"entries cannot be chosen by {', '.join(sorted(unknown))}: {', '.join(CHOSEN_BY)}")
+        for name in self.equal.keys() & DAYS.keys():
+            date.fromisoformat(self.equal[name])
         chatbot = self.equal.get("chatbot_id")
         if chatbot is not None and not _is_uuid(chatbot):
             raise ValueError(f"{chatbot} is not the id of a chatbot")
@@ -115,7 +123,8 @@ def entries(tenant_id: UUID, selection: Selection) -> Iterator[Rows]:
 
     The last are fewer, or none: so there always are some.
     """
-    where = ["tenant_id = %s", "period BETWEEN %s AND %s", *(f"{column} = %s" for column in selection.equal)]
+    chosen_by = (DAYS.get(name, f"{name} = %s") for name in selection.equal)
+    where = ["tenant_id = %s", "period BETWEEN %s AND %s", *chosen_by]
     chosen: list[Any] = [tenant_id, selection.first, selection.last, *selection.equal.values()]
     with in_tenant(tenant_id):
         set_for_transaction("statement_timeout", f"{LONGEST_SECONDS}s")

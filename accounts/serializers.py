@@ -244,11 +244,13 @@ class Export(Row):
 
 
 class NewExport(Shape):
-    """`first` and `last` are months, both included; the rest chooses entries."""
+    """`first` and `last` are months, `since` and `until` days within them, all included; the rest chooses entries."""
 
     format = serializers.ChoiceField(sorted(FORMATS))
     first = Matching(MONTH, max_length=7)
     last = Matching(MONTH, max_length=7)
+    since = serializers.DateField(required=False)
+    until = serializers.DateField(required=False)
     kind = serializers.ChoiceField(models.LedgerEntry.Kind.choices, required=False)
     source = Text(max_length=10, required=False)
     chatbot_id = Id(required=False)

@@ -140,6 +140,12 @@ class ExportForm(forms.ModelForm):
     format = forms.ChoiceField(choices=FORMAT_NAMES.items(), widget=UnfoldAdminSelectWidget)
     from_month = forms.ChoiceField(label="From", widget=UnfoldAdminSelectWidget)
     to_month = forms.ChoiceField(label="To", widget=UnfoldAdminSelectWidget, help_text="Both months are in the file.")
+    since = forms.DateField(required=False, widget=UnfoldAdminTextInputWidget({"type": "date"}))
+    until = forms.DateField(
+        required=False,
+        widget=UnfoldAdminTextInputWidget({"type": "date"}),
+        help_text="The days on which entries were written, both included. Empty: all days of these months.",
+    )
     chatbot = forms.ModelChoiceField(
         Chatbot.objects.none(), required=False, empty_label="All", widget=UnfoldAdminSelectWidget
     )
@@ -167,7 +173,7 @@ class ExportForm(forms.ModelForm):
         told = super().clean() or {}
         if self.errors:
             return told
-        equal = {name: told[name] for name in ("kind", "outcome", "model") if told[name]}
+        equal = {name: str(told[name]) for name in ("since", "until", "kind", "outcome", "model") if told[name]}
         if told["chatbot"]:
             equal["chatbot_id"] = str(told["chatbot"].id)
         try:

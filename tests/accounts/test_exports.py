@@ -6,9 +6,10 @@ import csv
 import hashlib
 import io
 import json
-from datetime import date
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 import pytest
 from django.core.management import CommandError, call_command
@@ -25,7 +26,7 @@ from accounts.money import Money
 from accounts.tariffs import set_tariff
 from accounts.tenancy import in_tenant
 from accounts.tenants import create_tenant
-from tests.accounts.books import at_noon, at_once, charge, funded, held_turn, this_month
+from tests.accounts.books import NOON, at_noon, at_once, charge, funded, held_turn, this_month
 
 LEDGERS = ("csv", "jsonl", "parquet")  # every column of the ledger
 FORMULA = '=HYPERLINK("http://evil.example";"click")'
@@ -122,11 +123,25 @@ def test_a_filter_chooses_and_an_empty_file_has_its_columns(alice):
     assert exported(alice, "csv", long_ago)[0].decode().strip() == ",".join(COLUMNS)
 
 
+def test_days_choose_by_when_entries_were_written_where_the_tenant_is(alice):
+    today = datetime.now(ZoneInfo(NOON)).date()
+    yesterday, tomorrow = (str(today + timedelta(days=days)) for days in (-1, 1))
+    for days, rows in (
+        ({"since": str(today), "until": str(today)}, 15),
+        ({"since": yesterday, "until": tomorrow, "kind": "charge"}, 14),
+        ({"since": tomorrow}, 0),
+        ({"until": yesterday}, 0),
+    ):
+        assert exported(alice, "csv", Selection(now().first, now().last, days))[1].rows == rows
+
+
 def test_what_cannot_be_chosen_is_refused(alice):
     month = date(2026, 11, 1)
     for nonsense in ((month, date(2026, 10, 1), {}), (date(2026, 11, 2), month, {}), (month, month, {"memo": "x"})):
         with pytest.raises(ValueError, match=r"months|chosen"):
             Selection(*nonsense)
+    with pytest.raises(ValueError, match="soon"):
+        Selection(month, month, {"since": "soon"})
     with pytest.raises(ValueError, match="no format xls"):
         exported(alice, "xls")
 

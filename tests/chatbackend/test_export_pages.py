@@ -111,6 +111,7 @@ def test_what_cannot_be_exported_is_said_on_the_form(shop, alice):
         assert "not finished yet" in alice.post(reverse(f"{EXPORTS}_add"), asked).content.decode()
     finally:
         export_jobs.MOST_UNFINISHED = before
+    assert "valid date" in alice.post(reverse(f"{EXPORTS}_add"), asked | {"since": "soon"}).content.decode()
     for wrong in ({"format": "xls"}, {"from_month": "2001-01"}, {"chatbot": str(shop.tenant_id)}):
         assert "Select a valid choice" in alice.post(reverse(f"{EXPORTS}_add"), asked | wrong).content.decode()
 
