@@ -6,18 +6,16 @@ import tomllib
 from functools import cache
 from pathlib import Path
 
-EVERY = 4  # of all combinations of a pattern and a thing, one in so many is used
-
 
 @cache
 def made() -> tuple[tuple[str, bool], ...]:
     """Text, and whether it is personal."""
-    told = tomllib.loads(Path(__file__).with_suffix(".toml").read_text())
     found = {
-        pattern.format(one=one, many=many): kind == "personal"
-        for kind in ("personal", "general")
-        for i, pattern in enumerate(told[kind])
-        for j, (one, many) in enumerate(told["things"])
-        if (7 * i + 5 * j) % EVERY == 0
+        pattern.format(one=names[0], many=names[-1]): of == "personal"
+        for kind in tomllib.loads(Path(__file__).with_suffix(".toml").read_text())["kind"]
+        for of in ("personal", "general")
+        for i, pattern in enumerate(kind[of])
+        for j, names in enumerate(kind["things"])
+        if (7 * i + 5 * j) % kind["every"] == 0
     }
     return tuple(found.items())
