@@ -122,7 +122,7 @@ router.register("customers", Customers, "customer")
 router.register("budgets", Budgets, "budget")
 router.register("exports", Exports, "export")
 urlpatterns = [
+    *router.urls,
     path("statements", Statements.as_view({"get": "list", "post": "create"}), name="statements"),
     path("statements/<str:month>", Statements.as_view({"get": "retrieve"}), name="statement"),
-    *router.urls,
 ]
