@@ -31,7 +31,8 @@ lint: $(TESTS_INSTALLED)  ## style and types
 bench: $(TESTS_INSTALLED)  ## how long a first reply and a page of the API take; every operation under schemathesis
 	$(BIN)/python -m bench.first_reply
 	$(BIN)/python -m bench.api
-	$(BIN)/python -m bench.openapi --max-examples 15
+	$(BIN)/python -m bench.openapi --max-examples 15 --phases examples,coverage,fuzzing
+	$(BIN)/python -m bench.openapi --max-examples 150 --phases stateful
 
 chromium: $(TESTS_INSTALLED)  ## a browser for the tests: the system's, else Playwright's, else the distribution's
 	@command -v chromium >/dev/null || command -v google-chrome >/dev/null \

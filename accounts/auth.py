@@ -41,10 +41,7 @@ log = structlog.get_logger(__name__)
 PUBLIC_KEY = re.compile(r"wk_[A-Za-z0-9_-]{22}")
 API_KEY = re.compile(r"(?P<prefix>ck_[0-9a-f]{12})_[A-Za-z0-9_-]{43}")
 LAST_USED_EVERY = timedelta(minutes=1)
-LIVE_KEY = """
-    SELECT secret_hash, scopes, coalesce(last_used_at > %s, false) FROM accounts_apikey
-    WHERE id = %s AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())
-"""
+ENTER = "SELECT secret_hash, scopes, noted FROM enter_by_key(%s, %s, %s)"  # migration 0013
 LIVE_SECRETS = 2  # the newest signs, the one before still holds while the tenant's servers change over
 
 
@@ -275,7 +272,7 @@ def authenticate_api_key(secret: str) -> ApiCaller:
 def in_tenant_of(secret: str) -> Iterator[ApiCaller]:
     """`in_tenant`, for the program of this API key, as the row of the key says now. Raises InvalidApiKey."""
     tenant_id, key_id = _located(secret)
-    with in_tenant(tenant_id, LIVE_KEY, timezone.now() - LAST_USED_EVERY, key_id) as found:
+    with in_tenant(tenant_id, ENTER, tenant_id, key_id, timezone.now() - LAST_USED_EVERY) as found:
         if found is None or not hmac.compare_digest(found[0], _hash(secret)):
             raise InvalidApiKey("this API key is not valid")
         _, scopes, noted = found

@@ -40,11 +40,11 @@ def in_db(function: Callable[P, R]) -> Callable[P, Coroutine[Any, Any, R]]:
 
 
 @contextmanager
-def in_tenant(tenant_id: UUID, first: str = "", *told: Any) -> Iterator[Any]:
+def in_tenant(tenant_id: UUID, opening: str = "", *told: Any) -> Iterator[Any]:
     """One transaction that sees exactly this tenant's rows. Nests, but never into another tenant.
 
-    `first` is a query that travels with the transaction's beginning, in the same round trip; the block is given its
-    first row, or None.
+    `opening` is a statement that names the tenant for the transaction by itself and finds something besides: the block
+    is given its first row, or None.
 
     Raises:
         RuntimeError: another tenant's transaction is already open.
@@ -56,30 +56,24 @@ def in_tenant(tenant_id: UUID, first: str = "", *told: Any) -> Iterator[Any]:
     mark = _entered.set(tenant_id)
     try:
         with transaction.atomic():
-            yield _first_row(first, told) if joined else set_for_transaction("app.tenant", tenant_id, first, *told)
+            if opening:
+                yield _opened(opening, told)
+            else:
+                yield None if joined else set_for_transaction("app.tenant", tenant_id)
     finally:
         _entered.reset(mark)
 
 
-def set_for_transaction(name: str, value: object, first: str = "", *told: Any) -> Any:
-    """SET LOCAL: gone at the end of the transaction, so a pooled connection carries nothing over.
-
-    Where it is the first statement, it travels together with the transaction's BEGIN, and `first` with both: its first
-    row is returned, or None.
-    """
-    with connection.cursor() as setting, connection.cursor() as asking:
-        with connection.wrap_database_errors, connection.connection.pipeline():
-            setting.execute("SELECT set_config(%s, %s, true)", [name, str(value)])
-            if first:
-                asking.execute(first, told)
-        return asking.fetchone() if first else None
+def set_for_transaction(name: str, value: object) -> None:
+    """SET LOCAL: gone at the end of the transaction, so a pooled connection carries nothing over."""
+    _opened("SELECT set_config(%s, %s, true)", (name, str(value)))
 
 
-def _first_row(query: str, told: tuple[Any, ...]) -> Any:
-    if not query:
-        return None
+def _opened(statement: str, told: tuple[Any, ...]) -> Any:
+    """Its first row, or None. Where it is the first statement, it travels together with the transaction's BEGIN."""
     with connection.cursor() as cursor:
-        cursor.execute(query, told)
+        with connection.wrap_database_errors, connection.connection.pipeline():
+            cursor.execute(statement, told)
         return cursor.fetchone()
 
 
