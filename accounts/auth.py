@@ -1,25 +1,22 @@
-"""Who is calling: a widget's customer or visitor, or a tenant's program with an API key.
+"""Who is calling: a widget's customer or visitor. A tenant's programs: `accounts.api_keys`.
 
-The tenant is not known before the caller is, so a widget key and an API key's prefix are looked up
-through two SQL functions that answer with ids alone; all else is read inside the tenant. Nobody
-becomes another customer: a customer is who the tenant's server signed (`accounts.identity`), a
-visitor who we signed ourselves, for one widget only.
+The tenant is not known before the caller is, so a widget's key is looked up through a SQL function
+that answers with ids alone; all else is read inside the tenant. Nobody becomes another customer: a
+customer is who the tenant's server signed (`accounts.identity`), a visitor who we signed ourselves,
+for one widget only.
 
 What callers prove themselves with is made here too. A secret is given out once, by the function
-that makes it; signing secrets are kept sealed (`accounts.sealing`), API keys hashed.
+that makes it, and kept sealed (`accounts.sealing`).
 """
 
 from __future__ import annotations
 
-import hmac
 import re
 import secrets
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import lru_cache
-from hashlib import sha256
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -30,27 +27,19 @@ from django.db.models import QuerySet
 from django.utils import timezone
 
 from accounts import origins
-from accounts.bounds import make_room
 from accounts.identity import VISITOR_PREFIX, Claims, IdentityRefused, read_identity, write_identity
-from accounts.models import ApiKey, Customer, Widget, WidgetSecret
+from accounts.models import Customer, Widget, WidgetSecret
 from accounts.sealing import CannotOpen, seal, unseal
 from accounts.tenancy import in_tenant
 
 log = structlog.get_logger(__name__)
 
 PUBLIC_KEY = re.compile(r"wk_[A-Za-z0-9_-]{22}")
-API_KEY = re.compile(r"(?P<prefix>ck_[0-9a-f]{12})_[A-Za-z0-9_-]{43}")
-LAST_USED_EVERY = timedelta(minutes=1)
-ENTER = "SELECT secret_hash, scopes, noted FROM enter_by_key(%s, %s, %s)"  # migration 0013
 LIVE_SECRETS = 2  # the newest signs, the one before still holds while the tenant's servers change over
 
 
 class UnknownWidget(LookupError):
     """No widget has this public key."""
-
-
-class InvalidApiKey(Exception):
-    """Unknown, wrong, expired or revoked; which of these is not said."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,22 +76,16 @@ class Caller:
     visitor: str | None  # the secret by which this visitor returns; None: not a visitor
 
 
-@dataclass(frozen=True, slots=True)
-class ApiCaller:
-    """A tenant's program."""
-
-    tenant_id: UUID
-    key_id: UUID
-    scopes: frozenset[str]
-    noted: bool = True  # its `last_used_at` is of this minute
-
-
 # --- customers and visitors of a widget ---------------------------------------------------
 
 
 def find_widget(public_key: str) -> WidgetDoor:
     """Raises UnknownWidget."""
-    found = _look_up("SELECT tenant_id, id FROM find_widget(%s)", public_key, PUBLIC_KEY)
+    if not PUBLIC_KEY.fullmatch(public_key):
+        raise UnknownWidget("there is no such widget")
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT tenant_id, id FROM find_widget(%s)", [public_key])
+        found = cursor.fetchone()
     if found is None:
         raise UnknownWidget("there is no such widget")
     tenant_id, widget_id = found
@@ -255,95 +238,3 @@ def mint_identity(
 def _live_secrets(widget_id: UUID) -> QuerySet[WidgetSecret]:
     """Newest first."""
     return WidgetSecret.objects.filter(widget_id=widget_id, revoked_at=None).order_by("-created_at", "-id")
-
-
-# --- programs ------------------------------------------------------------------------------
-
-
-def authenticate_api_key(secret: str) -> ApiCaller:
-    """Whose program this is; that it was used is noted. Raises InvalidApiKey."""
-    with in_tenant_of(secret) as caller:
-        pass
-    note_use(caller)
-    return caller
-
-
-@contextmanager
-def in_tenant_of(secret: str) -> Iterator[ApiCaller]:
-    """`in_tenant`, for the program of this API key, as the row of the key says now. Raises InvalidApiKey."""
-    tenant_id, key_id = _located(secret)
-    with in_tenant(tenant_id, ENTER, tenant_id, key_id, timezone.now() - LAST_USED_EVERY) as found:
-        if found is None or not hmac.compare_digest(found[0], _hash(secret)):
-            raise InvalidApiKey("this API key is not valid")
-        _, scopes, noted = found
-        yield ApiCaller(tenant_id, key_id, frozenset(scopes), noted)
-
-
-def note_use(caller: ApiCaller) -> None:
-    """`last_used_at`, to the minute: whatever becomes of the request, so in a transaction of its own."""
-    if not caller.noted:
-        with in_tenant(caller.tenant_id):
-            ApiKey.objects.filter(pk=caller.key_id).update(last_used_at=timezone.now())
-
-
-def _located(secret: str) -> tuple[UUID, UUID]:
-    """Tenant and key that it claims to be of; nothing is proven yet. Raises InvalidApiKey: there is no such key."""
-    match = API_KEY.fullmatch(secret)
-    if not match:
-        raise InvalidApiKey("this API key is not valid")
-    return _key_of(match["prefix"])
-
-
-@lru_cache(maxsize=10_000)
-def _key_of(prefix: str) -> tuple[UUID, UUID]:
-    """A prefix is one key's for ever, so what was found once is not looked up again. Raises InvalidApiKey."""
-    found = _look_up("SELECT tenant_id, id FROM find_api_key(%s)", prefix)
-    if not found:
-        raise InvalidApiKey("this API key is not valid")
-    return found
-
-
-def create_api_key(
-    tenant_id: UUID, name: str, scopes: Iterable[str], expires_at: datetime | None = None
-) -> tuple[ApiKey, str]:
-    """An API key and its secret, which cannot be shown again. Without `expires_at` it does not expire.
-
-    Raises TooMany.
-    """
-    prefix = f"ck_{secrets.token_hex(6)}"
-    secret = f"{prefix}_{secrets.token_urlsafe(32)}"
-    with in_tenant(tenant_id):
-        make_room(ApiKey.objects.filter(revoked_at=None), "API keys that are not revoked")
-        key = ApiKey.objects.create(
-            tenant_id=tenant_id,
-            name=name,
-            prefix=prefix,
-            secret_hash=_hash(secret),
-            scopes=sorted(set(scopes)),
-            expires_at=expires_at,
-        )
-    return key, secret
-
-
-def revoke_api_key(key: ApiKey) -> None:
-    """From now on the key is nobody's. A key that is revoked already keeps its date."""
-    with in_tenant(key.tenant_id):
-        ApiKey.objects.filter(pk=key.pk, revoked_at=None).update(revoked_at=timezone.now())
-
-
-def _hash(secret: str) -> str:
-    """SHA-256, in hexadecimal.
-
-    A slow hash defends passwords, which can be guessed; a secret of 256 random bits cannot, and a
-    fast hash keeps every request fast.
-    """
-    return sha256(secret.encode()).hexdigest()
-
-
-def _look_up(sql: str, wanted: str, shape: re.Pattern[str] | None = None) -> tuple[UUID, UUID] | None:
-    """The tenant and row that an exact key belongs to; what is not even shaped like a key is not looked for."""
-    if shape and not shape.fullmatch(wanted):
-        return None
-    with connection.cursor() as cursor:
-        cursor.execute(sql, [wanted])
-        return cursor.fetchone()

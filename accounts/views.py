@@ -10,7 +10,7 @@ from rest_framework import serializers as fields
 from rest_framework.decorators import action
 from rest_framework.response import Response
 
-from accounts import auth, customers, members, models, serializers, statements, webhooks
+from accounts import api_keys, customers, members, models, serializers, statements, webhooks
 from accounts.months import first_of
 from accounts.rest.fields import Flag, Id, Moment
 from accounts.rest.lists import Filter, text
@@ -99,14 +99,14 @@ class ApiKeys(Listed, Shown, Resource):
         key = self.get_object()
         if self.caller.name == f"key:{key.id}":
             raise Problem("conflict", "this is the key of the request; revoke it with another, or as a member")
-        auth.revoke_api_key(key)
+        api_keys.revoke_api_key(key)
         key.refresh_from_db()
         return self.shown(key)
 
     def _new(self, name: str, scopes: list[str], expires_at: datetime | None = None) -> Response:
         if self.caller.role is None and (more := sorted(set(scopes) - self.caller.scopes)):
             raise Problem("forbidden", f"this key has not itself the scopes {', '.join(more)}")
-        key, secret = auth.create_api_key(self.caller.tenant_id, name, scopes, expires_at)
+        key, secret = api_keys.create_api_key(self.caller.tenant_id, name, scopes, expires_at)
         key.refresh_from_db()
         response = self.made(key, secret=secret)
         response["Location"] = f"/api/v1/api-keys/{key.pk}"

@@ -20,7 +20,8 @@ from django.views.decorators.csrf import csrf_exempt
 from uuid_utils.compat import uuid7
 
 from accounts import limits
-from accounts.auth import ApiCaller, Caller, InvalidApiKey, authenticate_api_key
+from accounts.api_keys import ApiCaller, InvalidApiKey, authenticate_api_key
+from accounts.auth import Caller
 from accounts.identity import VISITOR_PREFIX
 from accounts.models import Customer, Tenant
 from accounts.permissions import CHAT

@@ -9,7 +9,7 @@ from typing import Any
 from django.test import Client
 from uuid_utils.compat import uuid7
 
-from accounts.auth import create_api_key
+from accounts.api_keys import create_api_key
 from accounts.models import Member, User
 from accounts.permissions import SCOPES
 from accounts.tenancy import in_tenant

@@ -13,7 +13,7 @@ from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from rest_framework.authentication import BaseAuthentication, SessionAuthentication
 from rest_framework.exceptions import AuthenticationFailed, NotAuthenticated
 
-from accounts.auth import ApiCaller, InvalidApiKey, in_tenant_of
+from accounts.api_keys import ApiCaller, InvalidApiKey, in_tenant_of
 from accounts.members import chosen, memberships
 from accounts.models import Member
 from accounts.tenancy import in_tenant

@@ -26,7 +26,7 @@ from rest_framework.viewsets import GenericViewSet
 from uuid_utils.compat import uuid7
 
 from accounts import audit
-from accounts.auth import note_use
+from accounts.api_keys import note_use
 from accounts.permissions import allows
 from accounts.rest import idempotency
 from accounts.rest.callers import ApiUser, in_tenant_of_caller

@@ -24,8 +24,9 @@ from django.utils import timezone
 from hypothesis import given
 from hypothesis import strategies as st
 
-from accounts import auth
-from accounts.auth import InvalidApiKey, UnknownWidget, WidgetDoor
+from accounts import api_keys, auth
+from accounts.api_keys import InvalidApiKey
+from accounts.auth import UnknownWidget, WidgetDoor
 from accounts.identity import IdentityRefused, read_identity, write_identity
 from accounts.models import ApiKey, Customer, Widget, WidgetSecret
 from accounts.tenancy import in_tenant
@@ -508,13 +509,13 @@ def test_a_widget_is_not_made_for_what_is_no_origin(alice, origin):
 
 
 def test_a_key_opens_its_own_tenant_with_its_scopes(alice):
-    key, secret = auth.create_api_key(alice.tenant_id, "nightly", ["chat", "usage:read"])
-    caller = auth.authenticate_api_key(secret)
+    key, secret = api_keys.create_api_key(alice.tenant_id, "nightly", ["chat", "usage:read"])
+    caller = api_keys.authenticate_api_key(secret)
     assert (caller.tenant_id, caller.key_id, caller.scopes) == (alice.tenant_id, key.id, {"chat", "usage:read"})
 
 
 def test_only_a_hash_of_the_key_is_kept(alice):
-    key, secret = auth.create_api_key(alice.tenant_id, "nightly", [])
+    key, secret = api_keys.create_api_key(alice.tenant_id, "nightly", [])
     with in_tenant(alice.tenant_id):
         kept = ApiKey.objects.values().get()
     assert kept["secret_hash"] == sha256(secret.encode()).hexdigest()
@@ -523,8 +524,8 @@ def test_only_a_hash_of_the_key_is_kept(alice):
 
 
 def test_a_wrong_key_is_nobodys(alice, charlie):
-    key, secret = auth.create_api_key(alice.tenant_id, "mine", [])
-    other, other_secret = auth.create_api_key(charlie.tenant_id, "theirs", [])
+    key, secret = api_keys.create_api_key(alice.tenant_id, "mine", [])
+    other, other_secret = api_keys.create_api_key(charlie.tenant_id, "theirs", [])
     grafted = other_secret.replace(other.prefix, key.prefix)
     wrong_end = secret[:-1] + ("A" if secret[-1] != "A" else "B")
     for wrong in (
@@ -540,34 +541,34 @@ def test_a_wrong_key_is_nobodys(alice, charlie):
         "ключ",
     ):
         with pytest.raises(InvalidApiKey, match=r"^this API key is not valid$"):
-            auth.authenticate_api_key(wrong)
+            api_keys.authenticate_api_key(wrong)
 
 
 def test_an_expired_or_revoked_key_is_nobodys(alice):
-    _, expired = auth.create_api_key(alice.tenant_id, "old", [], timezone.now() - timedelta(seconds=1))
-    key, secret = auth.create_api_key(alice.tenant_id, "new", [], timezone.now() + timedelta(hours=1))
-    assert auth.authenticate_api_key(secret).key_id == key.id
-    auth.revoke_api_key(key)
+    _, expired = api_keys.create_api_key(alice.tenant_id, "old", [], timezone.now() - timedelta(seconds=1))
+    key, secret = api_keys.create_api_key(alice.tenant_id, "new", [], timezone.now() + timedelta(hours=1))
+    assert api_keys.authenticate_api_key(secret).key_id == key.id
+    api_keys.revoke_api_key(key)
     for dead in (expired, secret):
         with pytest.raises(InvalidApiKey):
-            auth.authenticate_api_key(dead)
+            api_keys.authenticate_api_key(dead)
 
 
 def test_a_keys_last_use_is_kept_to_the_minute(alice):
-    key, secret = auth.create_api_key(alice.tenant_id, "busy", [])
+    key, secret = api_keys.create_api_key(alice.tenant_id, "busy", [])
 
     def last_used():
         with in_tenant(alice.tenant_id):
             return ApiKey.objects.get().last_used_at
 
     assert last_used() is None
-    auth.authenticate_api_key(secret)
+    api_keys.authenticate_api_key(secret)
     first = last_used()
-    auth.authenticate_api_key(secret)
+    api_keys.authenticate_api_key(secret)
     assert last_used() == first
     with in_tenant(alice.tenant_id):
         ApiKey.objects.filter(pk=key.pk).update(last_used_at=first - timedelta(seconds=61))
-    auth.authenticate_api_key(secret)
+    api_keys.authenticate_api_key(secret)
     assert last_used() >= first
 
 

@@ -18,7 +18,8 @@ from pgvector import HalfVector
 from uuid_utils.compat import uuid7
 
 from accounts import export_jobs, ledger, webhooks
-from accounts.auth import create_api_key, create_widget
+from accounts.api_keys import create_api_key
+from accounts.auth import create_widget
 from accounts.exports import Selection
 from accounts.models import AuditEntry, Budget, Customer, Member, Statement, User
 from accounts.money import Money

@@ -18,7 +18,7 @@ from django.utils import timezone
 from procrastinate.contrib.django.models import ProcrastinateJob
 
 from accounts import ledger
-from accounts.auth import create_api_key
+from accounts.api_keys import create_api_key
 from accounts.models import ApiKey, Budget, Customer, CustomerRecord, KeptAnswer, Member, Webhook, Widget
 from accounts.money import Money
 from accounts.rest import idempotency

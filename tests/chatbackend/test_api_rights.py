@@ -18,8 +18,8 @@ from uuid_utils.compat import uuid7
 
 from accounts import export_jobs, webhooks
 from accounts import models as accounts
+from accounts.api_keys import create_api_key
 from accounts.audit import by
-from accounts.auth import create_api_key
 from accounts.exports import Selection
 from accounts.permissions import RIGHTS, SCOPES
 from accounts.tariffs import set_tariff

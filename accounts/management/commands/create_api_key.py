@@ -6,7 +6,7 @@ from typing import Any
 
 from django.core.management import BaseCommand, CommandError, CommandParser
 
-from accounts.auth import create_api_key
+from accounts.api_keys import create_api_key
 from accounts.bounds import TooMany
 from accounts.permissions import SCOPES
 from accounts.tenants import UnknownTenant, find_tenant
