@@ -56,10 +56,10 @@ def in_tenant(tenant_id: UUID, opening: str = "", *told: Any) -> Iterator[Any]:
     mark = _entered.set(tenant_id)
     try:
         with transaction.atomic():
-            if opening:
-                yield _opened(opening, told)
-            else:
-                yield None if joined else set_for_transaction("app.tenant", tenant_id)
+            found = _opened(opening, told) if opening else None
+            if not opening and not joined:
+                set_for_transaction("app.tenant", tenant_id)
+            yield found
     finally:
         _entered.reset(mark)
 
