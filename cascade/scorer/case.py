@@ -16,13 +16,14 @@ from cascade.scorer.alignment import STOP_WORDS, Fact, Index, align, anchors
 from cascade.scorer.company import Told, company
 from cascade.scorer.evidence import evidence
 from cascade.scorer.lexing import Lexeme, kind_of, lex
+from cascade.scorer.named import Said, named, negated
+from cascade.scorer.recital import recital
 from cascade.scorer.records import PROFILE, Folder, folders
 from cascade.scorer.sums import sums
 from cascade.values import Context, Passage
 
 _LETTERS = "ABCD"
 _PLACES = {"next": {"next", "upcoming", "coming"}, "latest": {"last", "latest", "recent", "recently"}}
-_NEGATIONS = {"no", "not", "never", "none", "without", "cannot", "nothing", "neither", "nor"}
 
 
 class Case:
@@ -79,7 +80,7 @@ class Case:
         spoken_of = anchors(self.facts)
         places = [self.place_of(fact, anchor) for fact, anchor in zip(self.facts, spoken_of, strict=True)]
         for fact, place in zip(self.facts, places, strict=True):
-            if fact.fields and _denied(self.answer, fact.start):
+            if fact.fields and negated(self.answer, fact.start):
                 place.append("denied")
         return places
 
@@ -124,7 +125,15 @@ class Case:
         asked = [fact for facts in (self.asked, *self.told) for fact in facts]
         unknown = {fact.start for fact in self.facts if fact.source in ("absent", "contradicted")}
         found = company(Told(self.answer, self.facts, kinds, self.folders, at_hand, asked))
-        found.update(sums(self.answer, unknown, [*self.ranked(), self.folders[0]], self.passages))
+        ranked = self.ranked()
+        found.update(sums(self.answer, unknown, [*ranked, self.folders[0]], self.passages))
+        found.update(recital(self.answer, self.passages))
+        before = [
+            (self.question, self.asked),
+            *((turn, told) for (_, turn), told in zip(self.turns, self.told, strict=True)),
+        ]
+        first = ranked[0] if ranked else None
+        found.update(named(Said(self.answer, self.facts, before, first, self.folders[0], self.folders)))
         return found
 
 
@@ -132,16 +141,6 @@ class Case:
 def _read_passage(passage: Passage, today: date) -> list[Lexeme]:
     """A tenant's passages come back turn after turn. The list is never changed."""
     return lex(f"{passage.title}: {passage.text}", datetime(today.year, today.month, today.day, tzinfo=UTC))
-
-
-def _denied(lexemes: Sequence[Lexeme], at: int) -> bool:
-    """Whether a negation stands before a fact in its clause: "I see no gift card"."""
-    for lexeme in reversed(lexemes[max(0, at - 8) : at]):
-        if lexeme.kind == "stop":
-            return False
-        if lexeme.value in _NEGATIONS or lexeme.value.endswith("n't"):
-            return True
-    return False
 
 
 def plain_words(lexemes: Iterable[Lexeme]) -> list[str]:

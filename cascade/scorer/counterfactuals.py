@@ -1,7 +1,9 @@
-"""Wrong answers made from right ones, in the two ways that quote nothing foreign.
+"""Wrong answers made from right ones, in the two ways that quote nothing foreign; and what the articles say.
 
 Swapped: one fact is replaced by the same field of the customer's own other record, so that only reading *which* record
 is spoken of tells. Beside the point: a right answer, of the same customer where there is one, to another question.
+Recitals: sentences of an article that is shown, which hold for everybody, the same with a figure changed, and those of
+another article.
 """
 
 from __future__ import annotations
@@ -17,6 +19,9 @@ from cascade.scorer.alignment import STOP_WORDS, Fact, Index, align
 from cascade.scorer.lexing import clean, lex
 from cascade.scorer.records import PROFILE, Field, folders
 from cascade.scorer.rows import Row
+
+_ASKING = ("What are your rules on {}?", "Can you tell me about {}?", "{}: how does it work?", "How is it with {}?")
+_FIGURE = re.compile(r"\b\d+\b")
 
 
 def own_record_swaps(rows: Iterable[Row], seed: int, *, each: int = 1) -> Iterator[Row]:
@@ -102,6 +107,39 @@ def _elsewhere(row: Row, other: Row, topics: dict[str, set[str]]) -> bool:
     """Whether two rows are of different conversations and share next to no word of content."""
     shared = topics[row.id] & topics[other.id]
     return row.conversation_id != other.conversation_id and 8 * len(shared) <= len(topics[row.id] | topics[other.id])
+
+
+def recitals(rows: Iterable[Row], seed: int, *, every: int = 4) -> Iterator[Row]:
+    """Of each so many good rows that articles are shown with, one is asked for: recited rightly, and wrongly twice."""
+    shown = [row for row in rows if row.good and len(row.context.passages) > 1]
+    for row in shown[::every]:
+        chance = random.Random(f"{seed}/recital/{row.id}")  # noqa: S311
+        asked, other = chance.sample(row.context.passages, 2)
+        question = chance.choice(_ASKING).format(asked.title.lower())
+        context = replace(row.context, question=question, history=())
+        about = replace(row, group_id=f"{row.id}/recital", context=context, needs=None)
+        told = _recited(asked.text, chance)
+        yield replace(about, id=f"{row.id}/recital0", answer=told)
+        yield replace(
+            about, id=f"{row.id}/recital1", good=False, negative_type="off_topic", answer=_recited(other.text, chance)
+        )
+        if figures := _FIGURE.findall(told):
+            changed = told.replace(figure := chance.choice(figures), _another(figure, chance))
+            yield replace(about, id=f"{row.id}/recital2", good=False, negative_type="fact_corrupted", answer=changed)
+
+
+def _recited(text: str, chance: random.Random) -> str:
+    """One to three sentences of an article, one after the other."""
+    said = re.findall(r"\S.*?[.!?](?=\s|$)", text, re.DOTALL) or [text]
+    most = chance.randint(1, min(3, len(said)))
+    begin = chance.randint(0, len(said) - most)
+    return " ".join(said[begin : begin + most])
+
+
+def _another(figure: str, chance: random.Random) -> str:
+    return str(
+        chance.choice([n for n in (*range(10), 12, 14, 15, 20, 21, 25, 30, 45, 60, 90, 100) if str(n) != figure])
+    )
 
 
 def _words(text: str) -> set[str]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Sequence
 
-from cascade.scorer import company, sums
+from cascade.scorer import company, named, recital, sums
 from cascade.scorer.alignment import Fact
 from cascade.scorer.lexing import KINDS
 
@@ -36,7 +36,7 @@ SHARES = (
     "answer and question speak of different records",
 )
 STEPS = (1, 2, 3)
-TOGETHER = (*company.COUNTS, *sums.COUNTS)
+TOGETHER = (*company.COUNTS, *sums.COUNTS, *named.COUNTS, *recital.COUNTS)
 MOST = 12  # of anything in TOGETHER that is told apart
 SIZE = len(COUNTS) * (1 + len(STEPS)) + len(SHARES) + len(TOGETHER)
 TAKEN_UP = len(COUNTS) * (1 + len(STEPS)) + SHARES.index("question's words in the answer")  # its place

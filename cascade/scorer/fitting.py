@@ -37,6 +37,7 @@ class TrainingConfig:
     added_rounds: int = 100  # trees on top of those of an earlier scorer
     swap_weight: float = 0.1  # of a made row, beside that of the row it was made from: facts swapped,
     beside_weight: float = 0.03  # and beside the point
+    recital_weight: float = 0.2  # of an article recited, rightly or wrongly
     seed: int = 7
     threads: int = 1
 

@@ -20,7 +20,7 @@ from tokenizers import Tokenizer
 
 from cascade.scorer import calibration, head, manifest, report, trees
 from cascade.scorer import model as network
-from cascade.scorer.counterfactuals import beside_the_point, own_record_swaps
+from cascade.scorer.counterfactuals import beside_the_point, own_record_swaps, recitals
 from cascade.scorer.evaluation import measured, scores
 from cascade.scorer.fitting import Example, TrainingConfig, fit
 from cascade.scorer.rows import Row, fingerprint, half, read_rows
@@ -148,12 +148,21 @@ def _read(tokenizer: Tokenizer, row: Row, config: TrainingConfig) -> network.Rea
 
 def _grown(learnt: Sequence[Row], tokenizer: Tokenizer, start: Path, config: TrainingConfig, say: Say) -> Trees:
     swaps, elsewhere = made_from(learnt, config)
-    rows = [*learnt, *swaps, *elsewhere]
+    recited = list(recitals(learnt, config.seed))
+    rows = [*learnt, *swaps, *elsewhere, *recited]
     say(f"reading {len(rows)} rows")
-    readings = [_read(tokenizer, row, config) for row in rows]
+    readings = [_read(tokenizer, row, config) for row in rows[: -len(recited) or None]]
+    readings += [_read_recital(tokenizer, row, config) for row in recited]
     say("growing trees")
     weights = [1.0] * len(learnt) + [config.swap_weight] * len(swaps) + [config.beside_weight] * len(elsewhere)
-    return grow(rows, readings, weights, _trees_of(start), config)
+    return grow(rows, readings, weights + [config.recital_weight] * len(recited), _trees_of(start), config)
+
+
+def _read_recital(tokenizer: Tokenizer, row: Row, config: TrainingConfig) -> network.Reading:
+    """Half of them as of a company whose words are unknown: it is not these few articles that are to be learnt."""
+    found = network.reading(tokenizer, row.context, row.answer, config.window)
+    unknown = random.Random(row.group_id).random() < 0.5  # noqa: S311
+    return found._replace(terms=()) if unknown else found
 
 
 def _trees_of(start: Path) -> Trees | None:
