@@ -4,8 +4,8 @@ Observed hits, each with a confidence and whether it was wrong, say for each thr
 were wrong. From each of a few places, fixed beforehand, thresholds are tried downwards (fixed sequence testing from
 several starts); the first that could break the bound by chance ends it. The doubt is parted among the starts: one bad
 hit at the very top is not the end. With probability `SURE` over the observations, the share of wrong hits is then
-within the bound, if the observations are independent; those of `fitting` are of different questions, but many of one
-intent.
+within the bound, if the observations are independent; those of `fitting` are not quite, for one question is asked of
+several memories.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 What a model says of what it learnt from is worth nothing to the next one. So questions and pairs are scored in parts,
 each by models that saw neither them nor, for two intents in five, anything of their intent: on these scores the next
-stage is learnt, and hits are observed for the bound, where each question counts once. Deterministic.
+stage is learnt, and hits are observed for the bound. Deterministic.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def learn(questions: Sequence[Asked], pairs: Sequence[Pair], readings: Readings)
         repeated = [each for each in questions if hashed(each.id) // 2 % AGAIN == number]
         tried += cases(others, repeated, read, again=True)
     hit, observed = _hit(lambda text: replace(_judge_of(honest, text, judge), fits=judge.fits), tried)
-    return replace(judge, hit=hit, observed=tuple(_once(tried, observed)), observed_own=tuple(own))
+    return replace(judge, hit=hit, observed=tuple(observed), observed_own=tuple(own))
 
 
 # --- is it nobody's own? ----------------------------------------------------------------------------
@@ -284,11 +284,3 @@ def _hit(judge_of: Callable[[str], Judge], all_cases: Sequence[Case]) -> tuple[N
         confidences[parts == part] = rows[parts == part] @ weights[:-1] + weights[-1]
     observed = [(judging.probability(logit), was) for logit, was in zip(confidences.tolist(), wrong, strict=True)]
     return ridge(Rows(rows), right, HIT_RIDGE), observed
-
-
-def _once(tried: Sequence[Case], observed: Sequence[tuple[float, bool]]) -> list[tuple[float, bool]]:
-    """Of what was observed of each question, one, drawn by its hash: the bound wants what is independent."""
-    of: dict[str, list[tuple[float, bool]]] = {}
-    for case, outcome in zip(tried, observed, strict=True):
-        of.setdefault(case.asked.id, []).append(outcome)
-    return [outcomes[hashed(id) // 1024 % len(outcomes)] for id, outcomes in of.items()]
