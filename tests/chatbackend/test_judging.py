@@ -205,6 +205,7 @@ def test_who_reads_the_books_sees_the_scorers_life_and_nobody_changes_it_by_hand
         version = ScorerVersion.objects.get()
     page = client.get(reverse("admin:cascade_scorerversion_change", args=[version.id]))
     assert page.status_code == (403 if role == "support" else 200)
+    assert ("cannot judge any more" in page.content.decode()) is (role != "support")  # its files are missing here
     assert client.post(reverse("admin:cascade_scorerversion_change", args=[version.id]), {}).status_code == 403
     shipped = client.get(reverse("admin:cascade_scorer_shipped"))
     assert shipped.status_code == page.status_code
