@@ -1,4 +1,4 @@
-"""How many a tenant may have of what is set up by hand: every list of it has an end.
+"""How many a tenant may have of what is set up by hand.
 
 The bound stands on the model (`TenantRow.MOST`). It is kept by whoever makes rows, which is one place a door.
 """
@@ -22,8 +22,7 @@ def make_room(rows: QuerySet[Any], what: str = "", more: int = 1) -> None:
     `what` they are called; "": as the model says. In the tenant's transaction. Raises TooMany.
     """
     most = rows.model.MOST
-    if most is None:
-        return
     Tenant.objects.select_for_update(no_key=True).get()
-    if rows.count() + more > most:
-        raise TooMany(f"there may be {most:,} {what or rows.model._meta.verbose_name_plural}, and there are as many")
+    if (there := rows.count()) + more > most:
+        what = what or str(rows.model._meta.verbose_name_plural)
+        raise TooMany(f"there may be {most:,} {what}, and there are {there:,}")

@@ -74,7 +74,7 @@ class NewProposal(Shape):
     quality = Number(min_value=0, max_value=1, required=False, help_text="For cheaper: hold this one; usual: today's.")
     per_thousand_turns = PositiveDollars(required=False, help_text="For better: spend this; usual: today's cost.")
     latency_seconds = Number(
-        min_value=0.1, max_value=3600, required=False, help_text="Within which 95 % of the turns are answered."
+        min_value=0.1, max_value=600, required=False, help_text="Within which 95 % of the turns are answered."
     )
     segments = Flag(required=False, help_text="Thresholds of their own for segments of customers, where they help.")
     most_bad = Number(min_value=0.001, max_value=0.5, required=False, help_text="For a promise; usual: 0.05.")
@@ -96,8 +96,9 @@ class NewProposal(Shape):
                 raise Problem("conflict", "nothing is answered for nothing", pointer=f"{place}/per_thousand_turns")
         named = dict.fromkeys(told.get("price_factors", ()), "/price_factors")
         named |= {assumed["like"]: "/assumed_model/like"} if assumed else {}
+        offered = strategies.offered() if named else ()
         for name, pointer in named.items():
-            if name not in strategies.offered():
+            if name not in offered:
                 raise Problem("not_found", f"{name[:100]} is not offered, or has no price", pointer=pointer)
         return told
 
@@ -302,7 +303,7 @@ class Started(Shape):
 
 
 class LastTraining(Shape):
-    job = Whole(allow_null=True, help_text="Null: none was begun yet.")
+    job = Whole(allow_null=True, help_text="Null: none is waiting, running or failed.")
     state = serializers.ChoiceField([*scorer_training.JOB_STATES.values()], allow_null=True)
 
 

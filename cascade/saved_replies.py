@@ -151,6 +151,8 @@ def _propose_for(chatbot: Chatbot) -> int:
     new = 0
     for normal, same in told.items():
         if normal not in known and len({said.customer_id for said in same}) >= LEAST_SAID:
+            if SavedReply.objects.count() >= SavedReply.MOST:
+                break
             _add(chatbot, same)
             new += 1
     return new

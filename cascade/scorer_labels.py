@@ -16,7 +16,7 @@ from django.db.models import Prefetch, QuerySet
 from django.utils import timezone
 
 from accounts.tenancy import in_tenant
-from cascade.models import Message, ModelCall, Turn, TurnContext
+from cascade.models import Feedback, Message, ModelCall, Turn, TurnContext
 from cascade.scorer.lexing import lex
 from cascade.scorer.own_rows import Label
 from cascade.scorer.rows import CONTEXT
@@ -38,6 +38,13 @@ def labels(tenant_id: UUID) -> list[Label]:
         with in_tenant(tenant_id):
             found += [label for turn in read(turns[start : start + AT_ONCE]) for label in of_turn(turn)]
     return found
+
+
+def judged() -> int:
+    """Replies that customers rated, and that staff wrote, in the last REMEMBERED; in the tenant's transaction."""
+    since = timezone.now() - REMEMBERED
+    written = Message.objects.filter(role=Message.Role.STAFF, created_at__gte=since)
+    return written.count() + Feedback.objects.filter(created_at__gte=since).count()
 
 
 def forget(tenant_id: UUID) -> int:

@@ -20,6 +20,7 @@ from uuid import UUID
 
 import structlog
 from django.conf import settings
+from django.db.models import Max
 from procrastinate.contrib.django import app
 from procrastinate.contrib.django.models import ProcrastinateJob
 
@@ -32,6 +33,7 @@ from cascade.scorer.calibration import TENANTS_DIFFER, Spread, fit_shrunk, logit
 from cascade.scorer.own_rows import Label, part
 from cascade.scorer.rows import fingerprint
 from cascade.scorer_tuning import folder_of, is_outdated, live_folder
+from cascade.strategy_check import MOST_TIERS
 from cascade.strictness import Ratings, expectation
 
 if TYPE_CHECKING:
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
 JOB = "chatbackend.tasks.train_scorer"
 JOB_STATES = {"todo": "waiting", "doing": "running", "succeeded": "done", "failed": "failed"}
 LEAST_LABELS = 200
+LABELS_OF_A_TURN = 1 + MOST_TIERS  # at most: what staff wrote, and each draft before it
 LEAST_OF_A_KIND = 40  # good, and bad
 LEAST_CUSTOMERS = 30
 RESUMED_WITHIN = 24 * 3600.0  # seconds; an older unfinished run is forgotten, and its rows deleted
@@ -62,19 +65,32 @@ class AlreadyTraining(RuntimeError):
 def train_later(tenant: Tenant, *options: str) -> int:
     """By the worker, in a process of its own; the job's number. `options` of `manage.py train_scorer`.
 
-    Refused now rather than later. Raises TooFewLabels, AlreadyTraining.
+    Refused now where it is plain already; which labels count is told by the training. In the tenant's transaction.
+    Raises TooFewLabels, AlreadyTraining.
     """
+    Tenant.objects.select_for_update(no_key=True).get()  # who asks takes turns
     if last(tenant)["state"] in ("waiting", "running"):
         raise AlreadyTraining("a training for this tenant is under way; wait for its version")
-    counted(scorer_labels.labels(tenant.id))
+    if (judged := scorer_labels.judged()) * LABELS_OF_A_TURN < LEAST_LABELS:
+        days = scorer_labels.REMEMBERED.days
+        raise TooFewLabels(
+            f"{judged} replies were judged or written by staff in the last {days} days; needed are"
+            f" {LEAST_LABELS} labels"
+        )
     return app.configure_task(JOB).defer(arguments=[f"--tenant={tenant.slug}", *options])
 
 
 def last(tenant: Tenant) -> dict[str, Any]:
-    """The number of the newest training that was left to the worker, and how far it is; None twice: there is none."""
+    """The number of the newest training that was left to the worker, and how far it is; in the tenant's transaction.
+
+    The worker forgets jobs that succeeded: a version is their trace. None twice: there is no trace of any.
+    """
     its = ProcrastinateJob.objects.filter(task_name=JOB, args__arguments__contains=[f"--tenant={tenant.slug}"])
-    job = its.order_by("-id").first()
-    return {"job": job.id, "state": JOB_STATES.get(job.status, "failed")} if job else {"job": None, "state": None}
+    job = its.annotate(heard=Max("procrastinateevent__at")).order_by("-id").first()
+    made = ScorerVersion.objects.aggregate(newest=Max("created_at"))["newest"]
+    if job is None or (job.status not in ("todo", "doing") and made and made > job.heard):
+        return {"job": None, "state": "done" if made else None}
+    return {"job": job.id, "state": JOB_STATES.get(job.status, "failed")}
 
 
 def train_for(

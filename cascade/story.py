@@ -159,20 +159,22 @@ def signs(conversation: Conversation) -> list[Any]:
 def story(conversation: Conversation, before: int | None = None) -> list[Step]:
     """What happened, in order: the newest messages with their turns, of those before number `before` (None: of all).
 
-    Five queries, however long the conversation is. A turn is told whole, so `before` is best the first message's
-    number of a story that was told.
+    Five queries, however long the conversation is. A turn is told whole, with what a person said meanwhile, so `before`
+    is best the first message's number of a story that was told.
     """
     newest = conversation.messages.order_by("-seq")
     if before is not None:
         newest = newest.filter(seq__lt=before)
-    told = list(newest.values_list("id", "turn_id")[:SHOWN])
+    told = list(newest.values_list("id", "turn_id", "seq")[:SHOWN])
     messages = Message.objects.select_related("feedback").order_by("seq")
-    turns = Turn.objects.filter(id__in={turn for _, turn in told if turn}).select_related("context", "strategy")
+    turns = Turn.objects.filter(id__in={turn for _, turn, _ in told if turn}).select_related("context", "strategy")
     turns = turns.prefetch_related(
         Prefetch("messages", messages), Prefetch("calls", ModelCall.objects.order_by("number"))
     )
     steps = [Step(list(turn.messages.all()), turn, list(turn.calls.all())) for turn in turns]
-    steps += [Step([message]) for message in messages.filter(id__in=[said for said, turn in told if turn is None])]
+    begins = min([seq for _, _, seq in told] + [message.seq for step in steps for message in step.messages], default=0)
+    unasked = messages.filter(conversation=conversation, turn=None, seq__gte=begins)
+    steps += [Step([message]) for message in (unasked if before is None else unasked.filter(seq__lt=before))]
     return sorted(steps, key=lambda step: step.messages[0].seq)
 
 

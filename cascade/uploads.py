@@ -13,7 +13,7 @@ from uuid import UUID
 from django.db import transaction
 from django.utils.text import slugify
 
-from accounts.bounds import make_room
+from accounts.bounds import TooMany, make_room
 from accounts.tenancy import in_tenant
 from cascade import documents, knowledge
 from cascade.documents import Document, Unreadable
@@ -135,8 +135,10 @@ def write(chatbot: Chatbot, document: Document, *, source: str) -> int:
         raise Unreadable(
             f"would replace the article {other.slug}, which {origin}: rename the file or delete the article"
         )
-    if Article.objects.filter(chatbot=chatbot).exclude(slug__in=slugs).count() + len(parts) > Article.MOST:
-        raise Unreadable(f"would be more than {Article.MOST:,} articles of one chatbot")
+    try:
+        make_room(chatbot.articles.exclude(slug__in=slugs), more=len(parts))
+    except TooMany:
+        raise Unreadable(f"would be more than {Article.MOST:,} articles of one chatbot") from None
     with transaction.atomic():
         Article.objects.filter(chatbot=chatbot, source=source).exclude(slug__in=slugs).delete()
         for slug, part in zip(slugs, parts, strict=True):

@@ -36,7 +36,6 @@ from chatbackend.openai_wire import ApiError, Asked, Outcome
 from chatbackend.protocol import Frame, Send
 from chatbackend.reporting import report
 
-MOST_CHATBOTS = 1000  # in one list; nobody has as many
 Frames = AsyncIterator[Frame]
 
 
@@ -116,7 +115,7 @@ def _described(caller: ApiCaller, name: str) -> dict[str, Any]:
 def _all_described(caller: ApiCaller) -> list[dict[str, Any]]:
     with in_tenant(caller.tenant_id):
         slug = Tenant.objects.get().slug
-        return [openai_wire.model(bot, slug) for bot in Chatbot.objects.order_by("created_at")[:MOST_CHATBOTS]]
+        return [openai_wire.model(bot, slug) for bot in Chatbot.objects.order_by("created_at")[: Chatbot.MOST]]
 
 
 def _chatbot(name: str) -> Chatbot:

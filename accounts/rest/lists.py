@@ -5,16 +5,20 @@ A query parameter that is not offered is refused, so that a typing error is not 
 
 from __future__ import annotations
 
+import json
+from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from django.core.exceptions import ValidationError as Unfit
 from django.db import DataError
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from rest_framework import serializers
 from rest_framework.exceptions import NotFound
-from rest_framework.pagination import CursorPagination
+from rest_framework.pagination import BasePagination
+from rest_framework.response import Response
+from rest_framework.utils.urls import replace_query_param
 
 from accounts.rest.fields import Text, Whole, text_in_query
 from accounts.rest.problems import Problem
@@ -31,17 +35,61 @@ class Filter:
     field: serializers.Field
 
 
-class Pages(CursorPagination):
-    page_size, page_size_query_param, max_page_size = USUAL, "limit", MOST
-    cursor_query_param = "cursor"
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """The place of a row in an order: what the page after it begins behind, or the page before it ends at."""
 
-    def get_ordering(self, request: Any, queryset: QuerySet, view: Any) -> tuple[str, str]:
-        wanted = request.query_params.get("ordering", view.orderings[0])
+    backwards: bool
+    value: Any  # of the column that orders, as JSON has it
+    id: str  # of rows with the same value
+
+    def __str__(self) -> str:
+        return urlsafe_b64encode(json.dumps([self.backwards, self.value, self.id]).encode()).decode()
+
+    @classmethod
+    def read(cls, told: str) -> Cursor:
+        """Raises ValueError, TypeError: we did not make it."""
+        backwards, value, its_id = json.loads(urlsafe_b64decode(told.encode("ascii")))
+        return cls(bool(backwards), value, its_id)
+
+
+class Pages(BasePagination):
+    """Pages behind or before a row, by one column and then by id: rows of one moment are not lost, nor told twice."""
+
+    def paginate_queryset(self, queryset: QuerySet, request: Any, view: Any = None) -> list[Any]:
+        self.address, self.size = request.build_absolute_uri(), self._size(request)
+        ordering = self._ordering(request, view)
+        self.column, told = ordering.lstrip("-"), request.query_params.get("cursor")
+        try:
+            cursor = Cursor.read(told) if told is not None else None
+            return self._read(queryset, cursor, descending=ordering.startswith("-"))
+        except (Unfit, ValueError, TypeError, RecursionError, DataError):  # a cursor that we did not make
+            raise NotFound("there is no such page") from None
+
+    def _read(self, queryset: QuerySet, cursor: Cursor | None, *, descending: bool) -> list[Any]:
+        backwards = cursor is not None and cursor.backwards
+        falls = descending != backwards  # as the rows are read
+        sign, after = ("-", "lt") if falls else ("", "gt")
+        if cursor:
+            same = Q(**{self.column: cursor.value, f"id__{after}": cursor.id})
+            queryset = queryset.filter(
+                Q(**{f"{self.column}__{after}": cursor.value}) | same, **{f"{self.column}__{after}e": cursor.value}
+            )
+        rows = list(queryset.order_by(f"{sign}{self.column}", f"{sign}id")[: self.size + 1])
+        more, rows = len(rows) > self.size, rows[: self.size]
+        if backwards:
+            rows.reverse()
+        self.is_more = {"next": backwards or more, "previous": more if backwards else cursor is not None}
+        self.ends = (rows[0], rows[-1]) if rows else None
+        return rows
+
+    def _ordering(self, request: Any, view: Any) -> str:
+        wanted: str = request.query_params.get("ordering", view.orderings[0])
         if wanted not in view.orderings:
             raise Problem("invalid", f"one of: {', '.join(view.orderings)}", parameter="ordering")
-        return wanted, "-id" if wanted.startswith("-") else "id"  # rows of one moment have an order too
+        return wanted
 
-    def get_page_size(self, request: Any) -> int:
+    def _size(self, request: Any) -> int:
         told = request.query_params.get("limit")
         if told is None:
             return USUAL
@@ -49,11 +97,16 @@ class Pages(CursorPagination):
             raise Problem("invalid", f"a whole number from 1 to {MOST}", parameter="limit")
         return int(told)
 
-    def paginate_queryset(self, queryset: QuerySet, request: Any, view: Any = None) -> list[Any]:
-        try:
-            return super().paginate_queryset(queryset, request, view)
-        except (Unfit, ValueError, TypeError, DataError):  # a cursor that we did not make
-            raise NotFound("there is no such page") from None
+    def get_paginated_response(self, data: Any) -> Response:
+        return Response({"next": self._link("next"), "previous": self._link("previous"), "results": data})
+
+    def _link(self, direction: str) -> str | None:
+        if not self.ends or not self.is_more[direction]:
+            return None
+        row = self.ends[direction == "next"]
+        value, its_id = [row[name] if isinstance(row, dict) else getattr(row, name) for name in (self.column, "id")]
+        cursor = Cursor(direction == "previous", value if isinstance(value, int) else str(value), str(its_id))
+        return replace_query_param(self.address, "cursor", str(cursor))
 
     def get_paginated_response_schema(self, schema: Any) -> dict[str, Any]:
         link = {"type": "string", "format": "uri", "nullable": True}

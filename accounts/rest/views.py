@@ -132,7 +132,7 @@ class Resource(GenericViewSet):
 
     def page(self, rows: QuerySet, told: Row, chosen: Callable[[QuerySet], QuerySet] = lambda rows: rows) -> Response:
         """A page of these rows, of which the request may choose some, each as `told` tells it."""
-        ordered_by = sorted({ordering.lstrip("-") for ordering in self.orderings})
+        ordered_by = sorted({"id", *(ordering.lstrip("-") for ordering in self.orderings)})
         page = self.paginate_queryset(chosen(told.of_page(rows, *ordered_by)))
         return self.get_paginated_response(told.tell_page(page))
 

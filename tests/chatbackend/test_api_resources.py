@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
+from django.db import connection
 from procrastinate.contrib.django.models import ProcrastinateJob
 
 from accounts.money import Money
@@ -15,9 +16,11 @@ from cascade.models import (
     Chatbot,
     ExampleQuestion,
     MemoryUse,
+    Message,
     Proposal,
     RememberedAnswer,
     SavedReply,
+    ScorerVersion,
     Turn,
     Upload,
 )
@@ -228,6 +231,31 @@ def test_a_training_is_refused_with_too_few_labels_and_its_state_is_told(shop, p
     refused = program.post("/scorer-versions")
     assert (refused.status_code, refused.json()["code"]) == (409, "conflict")
     assert "needed are 200" in refused.json()["detail"]
+
+
+def test_a_training_is_begun_once_and_leaves_a_version_as_its_trace(shop, program):
+    talk = converse(shop, "c1")
+    with in_tenant(shop.tenant_id):
+        row = {"tenant_id": shop.tenant_id, "conversation": talk, "role": Message.Role.STAFF, "text": "Yes."}
+        Message.objects.bulk_create(Message(**row, seq=seq) for seq in range(1000, 1200))
+    begun = program.post("/scorer-versions")
+    assert (begun.status_code, tasks()[-1]) == (202, "train_scorer")
+    assert program.get("/scorer-versions/training").json() == {"job": begun.json()["job"], "state": "waiting"}
+    assert program.post("/scorer-versions").json()["code"] == "conflict"
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE procrastinate_jobs SET status = 'failed' WHERE id = %s", [begun.json()["job"]])
+    assert program.get("/scorer-versions/training").json()["state"] == "failed"
+    with in_tenant(shop.tenant_id):
+        ScorerVersion.objects.create(tenant_id=shop.tenant_id, weights_version="w", folder="f")
+    assert program.get("/scorer-versions/training").json() == {"job": None, "state": "done"}
+
+
+def test_a_trial_of_another_tenants_strategy_is_of_none(shop, program):
+    other = open_shop("charlie", "http://127.0.0.1:9/v1")
+    with in_tenant(other.tenant_id):
+        strategy = str(Chatbot.objects.get().live_strategy_id)
+    refused = program.post("/shadow-trials", {"strategy": strategy, "turns": 500})
+    assert (refused.status_code, refused.json()["errors"][0]["pointer"]) == (404, "/strategy")
 
 
 def test_a_strategy_is_replayed_and_tried_in_the_shadow(shop, program):

@@ -20,9 +20,10 @@ from accounts.models import Member
 from accounts.tenancy import in_db, in_tenant
 from cascade import conversations
 from cascade.conversations import LONGEST_REPLY, Refused
-from cascade.models import CascadeStrategy, Chatbot, Conversation, Message
+from cascade.models import CascadeStrategy, Chatbot, Conversation, Message, Turn
 from cascade.providers import OpenAIProvider
 from cascade.runner import Engine
+from cascade.story import earlier, story
 from tests.cast import ScriptedScorer, Shop, open_shop
 from tests.chatbackend import test_widget
 from tests.chatbackend.desk import PATIENCE, log_in, pages
@@ -81,6 +82,22 @@ def test_a_long_story_is_told_a_page_at_a_time_from_its_end(shop):
         assert ("every 3s" in shown) == (before == "")
     assert told == [[*range(151, 251)], [*range(51, 151)], [*range(1, 51)]]
     assert client.get(f"{address}?before=x{'9' * 30}").status_code == 200
+
+
+def test_what_a_person_says_inside_a_turn_is_told_with_it(shop):
+    talk = waiting(shop)
+    with in_tenant(shop.tenant_id):
+        turn = Turn.objects.create(
+            tenant_id=shop.tenant_id, conversation=talk, client_id="1", state=Turn.State.ANSWERED, process_key=1
+        )
+        row = {"tenant_id": shop.tenant_id, "conversation": talk, "text": "x"}
+        asked, said = Message.Role.CUSTOMER, Message.Role.STAFF
+        for seq, role, of in ((10, asked, turn), (11, said, None), (12, Message.Role.ASSISTANT, turn)):
+            Message.objects.create(**row, seq=seq, role=role, turn=of)
+        Message.objects.bulk_create(Message(**row, seq=seq, role=said) for seq in range(13, 112))
+        told = story(talk)
+        assert [message.seq for step in told for message in step.messages] == [10, 12, *range(11, 12), *range(13, 112)]
+        assert earlier(talk, told) is None
 
 
 # --- who may ----------------------------------------------------------------------------------

@@ -16,8 +16,9 @@ from django.core.management.base import BaseCommand, CommandError
 
 from accounts.tenancy import in_tenant
 from accounts.tenants import UnknownTenant, find_tenant
+from cascade import scorer_labels
 from cascade.local_models import ModelMissing, path_of
-from cascade.scorer_training import train_for, train_later
+from cascade.scorer_training import counted, train_for, train_later
 
 Progress = Callable[[int, int, float], None]
 
@@ -74,6 +75,7 @@ class Command(BaseCommand):
         told = [f"--{name}={options[name]}" for name in ("epochs", "seed", "threads", "start")]
         given = [argument for argument in told if not argument.endswith("=None")]
         beside = ["--data", *map(str, options["data"])] if options["data"] else []
+        counted(scorer_labels.labels(tenant.id))  # refused now rather than later
         with in_tenant(tenant.id):
             job = train_later(tenant, *given, *beside)
         self.stdout.write(f"job {job}: the version will appear in manage.py scorer list {tenant.slug}")
