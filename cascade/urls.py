@@ -3,7 +3,7 @@
 from django.urls import path
 
 from accounts.rest.views import Router
-from cascade import knowledge_api, learning_api, memory_api, views
+from cascade import knowledge_api, learning_api, memory_api, scorer_api, views
 
 router = Router()
 router.register("chatbots", views.Chatbots, "chatbot")
@@ -21,8 +21,8 @@ router.register("feedback", views.Feedback, "feedback")
 router.register("proposals", learning_api.Proposals, "proposal")
 router.register("shadow-trials", learning_api.ShadowTrials, "shadow-trial")
 router.register("drift-readings", learning_api.DriftReadings, "drift-reading")
-router.register("scorer-versions", learning_api.ScorerVersions, "scorer-version")
-router.register("scorer-calibrations", learning_api.ScorerCalibrations, "scorer-calibration")
+router.register("scorer-versions", scorer_api.ScorerVersions, "scorer-version")
+router.register("scorer-calibrations", scorer_api.ScorerCalibrations, "scorer-calibration")
 
 urlpatterns = [
     path("usage", views.Usage.as_view({"get": "retrieve"}), name="usage"),

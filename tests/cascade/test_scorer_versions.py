@@ -15,13 +15,13 @@ from django.db import IntegrityError
 
 from accounts.tenancy import in_tenant
 from cascade import scorer_labels, scorer_training, scorer_tuning, scorer_versions
-from cascade.learning_api import ScorerVersionRow
 from cascade.models import ScorerCalibration, ScorerVersion, ShadowScore
 from cascade.scorer import manifest
 from cascade.scorer.calibration import Calibration, logit
 from cascade.scorer.fitting import TrainingConfig
 from cascade.scorer.legible import judgeable
 from cascade.scorer.own_rows import Label, half, part
+from cascade.scorer_api import ScorerVersionRow
 from cascade.scorer_training import AlreadyTraining, TooFewLabels, train_for
 from cascade.scorer_versions import NoSuchVersion, NotPromoted
 from cascade.strictness import Ratings
