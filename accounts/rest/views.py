@@ -150,7 +150,8 @@ class Resource(GenericViewSet):
 
 class Listed(mixins.ListModelMixin):
     def list(self, request: Any, *args: Any, **kwargs: Any) -> Response:
-        return self.page(self.get_queryset(), self.get_serializer(), self.filter_queryset)  # type: ignore[attr-defined]
+        told = self.get_serializer_class()()  # type: ignore[attr-defined]
+        return self.page(self.get_queryset(), told, self.filter_queryset)  # type: ignore[attr-defined]
 
 
 class Shown:

@@ -110,7 +110,7 @@ def test_an_upload_whose_reader_died_is_read_from_its_beginning(alice, monkeypat
 
 
 def test_a_chatbot_takes_so_many_articles_and_says_when_it_is_full(alice, monkeypatch):
-    monkeypatch.setattr(uploads, "MOST_ARTICLES", 3)
+    monkeypatch.setattr(Article, "MOST", 3)
     done = upload(alice, "help.zip", packed({f"{number}.md": b"Text" for number in range(5)}))
     assert (done.articles_made, len(done.problems)) == (2, 3)
     assert "more than 3 articles" in done.problems[0]["problem"]
