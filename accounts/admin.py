@@ -231,7 +231,7 @@ class LedgerPage(TenantAdmin):
 
     @display(description="usage", ordering="estimated")
     def usage(self, entry: LedgerEntry) -> str:
-        return "–" if not entry.call_id else "estimated" if entry.estimated else "reported"
+        return "–" if entry.source != "model" else "estimated" if entry.estimated else "reported"
 
 
 def totals(selected: QuerySet) -> list[dict[str, Any]]:

@@ -164,7 +164,8 @@ def _priced(entry: Entry, category: str, listed: int) -> Row:
         "SkuPriceId": _sku_price(entry),
     }
     if category == "Usage":
-        texts, tokens = entry["number"], entry["input_tokens"] + entry["output_tokens"]
+        texts = 0 if entry["kind"] == "adjustment" else entry["number"]  # those are on the charge already
+        tokens = entry["input_tokens"] + entry["output_tokens"]
         quantity, unit = (texts, "Texts") if entry["source"] in BY_THE_TEXT else (tokens, "Tokens")
         told |= {"ConsumedQuantity": f"{quantity}.0", "ConsumedUnit": unit}
     return told

@@ -26,7 +26,6 @@ from uuid import UUID
 
 from django.db import IntegrityError, connection, transaction
 from django.db.models import F, Sum
-from django.db.models.functions import Now
 from uuid_utils.compat import uuid7
 
 from accounts import budgets, tariffs
@@ -44,6 +43,7 @@ ABOUT_THE_CALL = (
 COUNTED = ("cost_micros", "amount_micros", "included_micros", "input_tokens", "output_tokens")
 HOLD = "SELECT hold_turn(%s, %s, %s, %s, %s, %s, %s)"
 SETTLE = "SELECT settle_turn(%s, %s, %s)"
+RECORD = "SELECT record_turn(%s, %s, %s, %s)"
 
 
 class InsufficientFunds(Exception):
@@ -72,7 +72,7 @@ class NotCharged(LookupError):
 
 @dataclass(frozen=True, slots=True)
 class Charge:
-    """What one attempt cost, with all that a statement needs to say of it."""
+    """What one attempt, or what else a turn used, did cost, with all that a statement needs to say of it."""
 
     call_id: UUID
     conversation_id: UUID
@@ -174,10 +174,7 @@ def settle(tenant_id: UUID, turn_id: UUID, charges: Sequence[Charge]) -> bool:
         NotHeld: the turn has no hold.
         ValueError: a cost is negative.
     """
-    if any(charge.cost < ZERO for charge in charges):
-        raise ValueError("a charge cannot be negative")
-    entries = json.dumps([{"id": uuid7(), **_columns(charge)} for charge in charges], default=str)
-    settled = in_one_statement(tenant_id, SETTLE, turn_id, entries)
+    settled = in_one_statement(tenant_id, SETTLE, turn_id, _told(charges))
     if settled is None:
         raise NotHeld(f"turn {turn_id} has no hold")
     if settled:
@@ -188,25 +185,12 @@ def settle(tenant_id: UUID, turn_id: UUID, charges: Sequence[Charge]) -> bool:
 def record(tenant_id: UUID, turn_id: UUID, charges: Sequence[Charge]) -> bool:
     """Put on the books what a turn used for which nothing was held: it is at the operator's expense.
 
+    Nothing can be held for it any more. If something was, after all, that is settled. Raises ValueError as `settle`.
+
     Returns:
-        True: it is on the books now. False: there is nothing to put there, or the turn is on the books already.
+        True: this call put it there. False: it was on the books before, and nothing was written.
     """
-    if not charges:
-        return False
-    with in_tenant(tenant_id):
-        Account.objects.get_or_create(tenant_id=tenant_id)
-        period = tariffs.this_month(tenant_id)
-        free = {"tenant_id": tenant_id, "period": period, "amount_micros": 0, "settled_at": Now(), "spent_micros": 0}
-        held, new = Hold.objects.get_or_create(turn_id=turn_id, defaults=free)
-        if new:
-            entries = [
-                LedgerEntry(kind=LedgerEntry.Kind.CHARGE, period=period, **_of_hold(held), **_columns(charge))
-                for charge in charges
-            ]
-            for entry in entries:
-                _balance(entry, 0, 0)
-            LedgerEntry.objects.bulk_create(entries)
-        return bool(new)
+    return bool(in_one_statement(tenant_id, RECORD, uuid7(), turn_id, _told(charges)))
 
 
 def _on_disk() -> None:
@@ -266,7 +250,7 @@ def settle_late(tenant_id: UUID, turn_id: UUID, charge: Charge, memo: str) -> bo
             **_of_hold(held),
             **_columns(charge),
         )
-        _balance(entry, tariffs.price(held.tariff, charge.cost, charge.outcome).micros, 0)
+        _balance(entry, _price(held, charge.cost, charge.outcome), 0)
         _book_late(held, entry)
         return True
 
@@ -305,7 +289,7 @@ def _correct(
     entries = LedgerEntry.objects.filter(call_id=call_id)
     booked = entries.aggregate(**{name: Sum(name) for name in COUNTED})
     paid, covered = -booked["amount_micros"], booked["included_micros"]
-    price = tariffs.price(held.tariff, cost, outcome).micros
+    price = _price(held, cost, outcome)
     charge = entries.get(kind=LedgerEntry.Kind.CHARGE)
     entry = LedgerEntry(
         kind=LedgerEntry.Kind.ADJUSTMENT,
@@ -328,6 +312,11 @@ def _correct(
         return False
     _book_late(held, entry)
     return True
+
+
+def _price(held: Hold, cost: Money, outcome: str) -> int:
+    """What the tenant pays for a call of this turn (micro-dollars), before any quota."""
+    return 0 if held.unheld else tariffs.price(held.tariff, cost, outcome).micros
 
 
 def _book_late(held: Hold, entry: LedgerEntry) -> None:
@@ -359,6 +348,13 @@ def _columns(charge: Charge) -> dict[str, Any]:
         "input_tokens": charge.input_tokens,
         "output_tokens": charge.output_tokens,
     }
+
+
+def _told(charges: Sequence[Charge]) -> str:
+    """As the database's functions read them."""
+    if any(charge.cost < ZERO for charge in charges):
+        raise ValueError("a charge cannot be negative")
+    return json.dumps([{"id": uuid7(), **_columns(charge)} for charge in charges], default=str)
 
 
 def _of_hold(held: Hold) -> dict[str, Any]:

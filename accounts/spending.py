@@ -149,7 +149,10 @@ class Used:
 
 def first_that_fits(tenant_id: UUID, first: date, last: date) -> date:
     """From which of the months `first` to `last` on there are not too many entries to add up; `last` at the latest."""
+    if first == last:
+        return first
     with in_tenant(tenant_id), connection.cursor() as cursor:
+        set_for_transaction("statement_timeout", f"{LONGEST_SECONDS}s")
         cursor.execute(TOO_EARLY, [tenant_id, first, last, MOST_ENTRIES])
         too_early = cursor.fetchone()
     return first if too_early is None else min(last, following(too_early[0]))

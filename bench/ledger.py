@@ -85,7 +85,7 @@ def floor(tenant_id: UUID) -> None:
 
 
 def turn(tenant_id: UUID) -> None:
-    """Two attempts, the second accepted."""
+    """Two attempts, the second accepted; both were judged, and the question embedded."""
     from accounts import ledger
     from accounts.budgets import Spender
     from accounts.money import Money
@@ -93,7 +93,8 @@ def turn(tenant_id: UUID) -> None:
 
     turn_id = uuid4()
     ledger.hold(tenant_id, turn_id, Money(90), Spender(tenant_id, turn_id))
-    ledger.settle(tenant_id, turn_id, [charge(7), charge(21, outcome="accepted")])
+    beside = [charge(2, source="scorer", number=2), charge(1, source="embedding")]
+    ledger.settle(tenant_id, turn_id, [charge(7), charge(21, outcome="accepted"), *beside])
 
 
 # --- many writers -------------------------------------------------------------------------------

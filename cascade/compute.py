@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from accounts.money import ZERO, Money
-from cascade.values import Price
+from cascade.values import Price, Usage
 
 PROVIDER = "local"
 NAMES = SCORER, EMBEDDING = "scorer", "embedding"  # of what has a price, and sources of ledger entries
@@ -18,14 +18,14 @@ Prices = Mapping[str, Price]  # by one of NAMES; what is missing is not on the b
 
 
 @dataclass(frozen=True, slots=True)
-class Used:
+class Beside:
     """What a turn used beside its attempts, and what that costs."""
 
     judged: int = 0  # answers that no attempt gave
     embedded: int = 0  # questions; what is embedded once the turn is over is in their price
     prices: Prices = field(default_factory=dict)
-    saved_reply: bool = False  # one was given
-    spared: Money = ZERO  # what the dearest model would have cost for an answer that was there already
+    saved_reply: Usage | None = None  # about what a model would have used for the one that was given; None: none was
+    spared: Money = ZERO  # what the dearest model would have cost for the answer that memory offers
 
 
 def cost(price: Price, texts: int) -> Money:

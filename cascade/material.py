@@ -279,8 +279,6 @@ def compute_prices(moment: datetime) -> compute.Prices:
 
 def dearest_cost(call: models.ModelCall) -> Money:
     """What the usage of `call` would have cost at the dearest model of its turn's strategy, at the turn's prices."""
-    tiers = call.turn.strategy.tiers if call.turn.strategy else []
-    wanted = models.LanguageModel.objects.filter(enabled=True, name__in=[tier["model"] for tier in tiers])
     usage = Usage(
         input_tokens=call.input_tokens or 0,
         output_tokens=call.output_tokens or 0,
@@ -288,8 +286,13 @@ def dearest_cost(call: models.ModelCall) -> Money:
         cache_write_tokens=call.cache_write_tokens,
         reasoning_tokens=call.reasoning_tokens,
     )
-    others = (pricing.cost(usage, price_value(row)) for row in prices_at(wanted, call.turn.created_at))
-    return max(others, default=ZERO)
+    return dearest(call.turn, usage)
+
+
+def dearest(turn: models.Turn, usage: Usage) -> Money:
+    tiers = turn.strategy.tiers if turn.strategy else []
+    wanted = models.LanguageModel.objects.filter(enabled=True, name__in=[tier["model"] for tier in tiers])
+    return max((pricing.cost(usage, price_value(row)) for row in prices_at(wanted, turn.created_at)), default=ZERO)
 
 
 def price_value(row: models.Price) -> Price:

@@ -13,7 +13,7 @@ from decimal import Decimal, localcontext
 
 from accounts.money import Money
 from cascade.errors import UnknownPrice
-from cascade.values import LongPrompt, Price, Prompt, Strategy, Tier, Usage
+from cascade.values import LongPrompt, Price, Prompt, Tier, Usage
 
 CHARACTERS_PER_TOKEN = 3  # of prose; a little low, so that an estimate errs to the dearer side
 LONGEST_TOKEN = 128  # characters; the longest entries of today's vocabularies are runs of blanks
@@ -63,12 +63,6 @@ def estimate(prompt_tokens: int, output_characters: int, price: Price, cap: int)
     output_tokens = min(-(-output_characters // CHARACTERS_PER_TOKEN), cap)
     usage = Usage(input_tokens=prompt_tokens, output_tokens=output_tokens)
     return usage, cost(usage, price)
-
-
-def dearest(prompt: Prompt, answer: str, strategy: Strategy) -> Money:
-    """An estimate of what the dearest of the strategy's models would have cost for this answer. Raises UnknownPrice."""
-    made = (estimate(prompt.input_tokens, len(answer), it.model.price, it.max_output_tokens) for it in strategy.tiers)
-    return max((cost for _, cost in made), default=Money(0))
 
 
 def charge(reported: Usage | None, prompt: Prompt, output_characters: int, tier: Tier) -> tuple[Usage, Money, bool]:

@@ -20,14 +20,14 @@ from accounts.budgets import BudgetExceeded, Spender
 from accounts.money import Money
 from accounts.tenancy import in_db
 from cascade import compute, context, conversations, pricing, record_source
-from cascade.compute import Used
+from cascade.compute import Beside
 from cascade.context import Built
 from cascade.conversations import CallRecord, OpenTurn, Refused, TurnResult
 from cascade.material import Material
 from cascade.models import Turn
 from cascade.runner import Engine, Event, Released, Run, Scorer
 from cascade.scorer.pool import Pool
-from cascade.values import Context, Strategy
+from cascade.values import Context, Strategy, Usage
 from chatbackend import journal
 from chatbackend.ending import DiskFull, Ending, warned
 from chatbackend.live import live
@@ -82,7 +82,7 @@ class _Turn:
     run: Run | None = None  # None: no model was asked
     remembering: Remembering | None = None  # None: memory has no part in this turn
     saved: Given | None = None  # None: no saved reply was given
-    used: Used = field(default_factory=Used)
+    used: Beside = field(default_factory=Beside)
     asking: asyncio.Task[Event | Given] | None = None
     stopped: bool = False
 
@@ -151,7 +151,7 @@ class _Turn:
         """
         known, source_error = await _with_fresh_records(turn, material)
         asked = await read(known, material, self.engine)
-        self.used = Used(embedded=int(asked.reading is not None), prices=material.compute)
+        self.used = Beside(embedded=int(asked.reading is not None), prices=material.compute)
         if material.knowledge_version:
             known, self.lookup = await look_up(turn, known, asked)
         self.built = await asyncio.to_thread(
@@ -168,7 +168,7 @@ class _Turn:
             given = await judged(match, material, self.built.context, judge, self.engine.score_seconds)
             self.used = replace(self.used, judged=int(given.score is not None))
             if given.good:
-                return self._spare(given, self.built, material.strategy)
+                return self._spare(given, self.built)
         ceiling = self.engine.ceiling(self.built.prompt, material.strategy)
         await _hold(turn, ceiling + compute.most(material.compute, len(material.strategy.tiers)), material.spender)
         record = CallRecord(turn.tenant_id, turn.id, self.built.prompt.input_tokens, getattr(judge, "version", ""))
@@ -181,10 +181,11 @@ class _Turn:
         finally:
             await self.run.aclose()
 
-    def _spare(self, given: Given, built: Built, strategy: Strategy) -> Given:
-        """No model is asked: the saved reply stands on the books with what the dearest would have cost."""
-        spared = pricing.dearest(built.prompt, given.match.text, strategy)
-        self.used, self.saved = replace(self.used, saved_reply=True, spared=spared), given
+    def _spare(self, given: Given, built: Built) -> Given:
+        """No model is asked: the saved reply stands on the books with about what one would have used."""
+        written = -(-len(given.match.text) // pricing.CHARACTERS_PER_TOKEN)
+        spared = Usage(built.prompt.input_tokens, written)
+        self.used, self.saved = replace(self.used, saved_reply=spared), given
         return given
 
     async def _with_memory(

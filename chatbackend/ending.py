@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 from accounts import ledger
 from accounts.budgets import BudgetExceeded
 from cascade.citations import cited
-from cascade.compute import Used
+from cascade.compute import Beside
 from cascade.context import Built, CutReport, stale_notice
 from cascade.conversations import OpenTurn, TurnResult
 from cascade.errors import UnknownPrice
@@ -41,7 +41,7 @@ class Ending:
     built: Built | None  # None: nothing was put before a model
     run: Run | None  # None: no model was asked
     saved: Given | None  # None: no saved reply was given
-    used: Used
+    used: Beside
 
     def of(self, asking: asyncio.Task[Event | Given]) -> TurnResult:
         result = TurnResult(

@@ -227,7 +227,7 @@ def outcome(tenant_id: UUID, turn_id: UUID | None, problem: str) -> Outcome:
         turn = Turn.objects.select_related("conversation__chatbot").get(id=turn_id)
         calls = list(ModelCall.objects.filter(turn=turn).order_by("number"))
         said = Message.objects.filter(turn=turn, role=Message.Role.ASSISTANT).order_by("seq").last()
-        entries = LedgerEntry.objects.filter(turn_id=turn_id)
+        entries = LedgerEntry.objects.filter(hold__turn_id=turn_id)
         charged = entries.aggregate(sum=Sum(F("included_micros") - F("amount_micros")))["sum"] or 0
     if turn.state == Turn.State.OPEN:
         raise _without_answer("in_progress")

@@ -125,7 +125,7 @@ DATA_UPLOAD_MAX_MEMORY_SIZE = 1_048_576
 EMBEDDED_DATABASE = not env.str("DATABASE_URL", default="")
 DATABASE_POOL_SIZE = env.int("DATABASE_POOL_SIZE", default=10)  # connections, and threads, of sockets and turns
 HTTP_CONNECTIONS = 5  # on top, for pages and the health check
-STATEMENT_SECONDS = 15  # then the database ends a statement; nothing that serves takes as long
+STATEMENT_SECONDS = 15  # then the database ends a statement, save those that read a whole month of the books
 
 
 def databases() -> dict[str, dict[str, Any]]:

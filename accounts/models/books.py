@@ -86,6 +86,7 @@ class Hold(TenantRow):
     spendings = ArrayField(models.UUIDField(), default=list)  # of budgets, in which the turn is reserved
     settled_at = models.DateTimeField(null=True)  # None: still open
     spent_micros = models.BigIntegerField(null=True)  # None until settled
+    unheld = models.BooleanField(db_default=False, default=False)  # nothing was: the turn is at the operator's expense
 
     class Meta:
         constraints = [

@@ -11,9 +11,9 @@ from accounts import ledger
 from accounts.money import ZERO, Money
 from accounts.tenancy import in_tenant
 from cascade import compute, pricing
-from cascade.compute import Used
+from cascade.compute import Beside
 from cascade.conversations.values import TurnOver
-from cascade.material import dearest_cost, price_value
+from cascade.material import dearest, dearest_cost, price_value
 from cascade.models import ModelCall, Turn
 from cascade.providers.remembered import MEMORY
 from cascade.values import Attempt, Outcome, Tier, Usage
@@ -104,13 +104,12 @@ def settle(tenant_id: UUID, held_id: UUID, charges: Sequence[ledger.Charge]) -> 
     except ledger.NotHeld:
         if any(charge.source == "model" for charge in charges):
             raise
-        ledger.record(tenant_id, held_id, charges)
-        return
+        settled = ledger.record(tenant_id, held_id, charges)
     for late in () if settled else charges:
         ledger.settle_late(tenant_id, held_id, late, "its usage became known after an interruption")
 
 
-def charges_of(turn: Turn, calls: Sequence[ModelCall], used: Used) -> list[ledger.Charge]:
+def charges_of(turn: Turn, calls: Sequence[ModelCall], used: Beside) -> list[ledger.Charge]:
     """One charge a call, one for what was computed here in each way, and one for a saved reply, which costs nothing.
 
     The one whose answer counts says what the strategy's dearest model would have cost.
@@ -119,7 +118,8 @@ def charges_of(turn: Turn, calls: Sequence[ModelCall], used: Used) -> list[ledge
     charges = [charge(call, _dearest(call, used) if call is counts else ZERO) for call in calls]
     if used.saved_reply:
         free = _beside_calls(turn, turn.id, "cache")
-        charges.append(replace(free, model=SAVED_REPLY, outcome=Outcome.ACCEPTED, dearest=used.spared))
+        spared = dearest(turn, used.saved_reply)
+        charges.append(replace(free, model=SAVED_REPLY, outcome=Outcome.ACCEPTED, dearest=spared))
     judged = used.judged + sum(call.score is not None for call in calls)
     return charges + computed(turn, turn.id, {compute.SCORER: judged, compute.EMBEDDING: used.embedded}, used.prices)
 
@@ -143,7 +143,7 @@ def computed(
     ]
 
 
-def _dearest(call: ModelCall, used: Used) -> Money:
+def _dearest(call: ModelCall, used: Beside) -> Money:
     if call.model != MEMORY:
         return dearest_cost(call)
     return used.spared if call.outcome == Outcome.ACCEPTED else ZERO

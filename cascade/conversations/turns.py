@@ -16,7 +16,7 @@ from django.utils import timezone
 from accounts import webhooks
 from accounts.models import CustomerRecord
 from accounts.tenancy import in_tenant
-from cascade.compute import Used
+from cascade.compute import Beside
 from cascade.context import roll
 from cascade.conversations.calls import charges_of, columns, estimate, settle
 from cascade.conversations.customers import find
@@ -244,10 +244,10 @@ def _bury(turn: Turn) -> None:
         call.outcome, call.error = Outcome.FAILED, call.error or "process_died"
         call.save()
     append(turn.conversation, [{"event": "stream.chunk", "data": {"type": "error", "errorText": "interrupted"}}], turn)
-    _charge(turn, Used())  # what it had judged and embedded died with its process
+    _charge(turn, Beside())  # what it had judged and embedded died with its process
 
 
-def _charge(turn: Turn, used: Used) -> None:
+def _charge(turn: Turn, used: Beside) -> None:
     """Settle the turn's hold; what was explored has a hold of its own."""
     calls = turn.calls.filter(cost_micros__isnull=False).exclude(outcome=Outcome.EXPLORED)
     charges = charges_of(turn, list(calls.select_related("price__model").order_by("number")), used)

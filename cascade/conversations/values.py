@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
-from cascade.compute import Used
+from cascade.compute import Beside
 from cascade.material import Material
 from cascade.values import Attempt, Context
 
@@ -79,4 +79,4 @@ class TurnResult:
     outcomes: tuple[str, ...] = ()  # an Outcome for each attempt
     context_report: dict[str, Any] = field(default_factory=dict)
     context: Context | None = None  # what the answers were judged by; None: nothing was asked
-    used: Used = field(default_factory=Used)
+    used: Beside = field(default_factory=Beside)

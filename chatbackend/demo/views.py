@@ -101,7 +101,7 @@ def turn(request: HttpRequest, turn_id: UUID) -> JsonResponse:
     with in_tenant(TENANT_ID):
         found = get_object_or_404(Turn.objects.select_related("strategy"), id=turn_id)
         calls = [_attempt(call) for call in found.calls.exclude(outcome="explored").order_by("number")]
-        computed = LedgerEntry.objects.filter(turn_id=turn_id, source__in=compute.NAMES)
+        computed = LedgerEntry.objects.filter(hold__turn_id=turn_id, source__in=compute.NAMES)
         beside = computed.aggregate(cost=Sum("cost_micros"))["cost"] or 0
         return JsonResponse(
             {

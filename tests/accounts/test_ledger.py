@@ -222,6 +222,13 @@ def test_nobody_spends_or_settles_anothers_money(alice, charlie):
     assert (account(alice), account(charlie)) == ((100, 50), (100, 0))
 
 
+def test_what_was_held_after_all_is_settled_when_the_turn_is_recorded(alice):
+    turn_id = held_turn(funded(alice, 100), 50)
+    assert ledger.record(alice, turn_id, [charge(3, source="scorer")])
+    assert account(alice) == (97, 0)
+    assert ledger.check(alice) == []
+
+
 # --- any order ----------------------------------------------------------------------------
 
 SMALL = st.integers(0, 40)
@@ -307,13 +314,17 @@ class Books(RuleBasedStateMachine):
             self.call[each.call_id] = (terms, each.outcome, price, covered)
         return multiple(*(each.call_id for each in charges))
 
-    @rule(cost=SMALL)
+    @rule(target=calls, cost=SMALL)
     def record(self, cost):
         """At the operator's expense: only what is owed grows."""
         turn_id, used = uuid7(), charge(cost, outcome="accepted")
         assert ledger.record(self.tenant_id, turn_id, [used])
         assert not ledger.record(self.tenant_id, turn_id, [charge(cost)])
+        with pytest.raises(AlreadyHeld):
+            ledger.hold(self.tenant_id, turn_id, Money(cost))
         self.cost[used.call_id], self.tokens[used.call_id] = cost, (used.input_tokens, used.output_tokens)
+        self.call[used.call_id] = (Terms(reply=ZERO), used.outcome, 0, 0)
+        return used.call_id
 
     @rule(call_id=calls, correct=SMALL, tokens=st.none() | st.tuples(SMALL, SMALL))
     def adjust(self, call_id, correct, tokens):

@@ -185,3 +185,12 @@ def test_a_usage_costs_the_same_by_the_row_and_by_the_value(database):
     with in_tenant(shop.tenant_id):
         stored = price_value(Price.objects.get(id=row.id))
     assert cost(usage, stored) == cost(usage, value) == Money(59)  # 11 in at 2.5, 2 shown at 8, 5 of reasoning at 3
+
+
+def test_what_is_computed_here_has_a_price_for_each_text_and_no_other(database):
+    open_shop("alice", NOWHERE)
+    ran("import_prices")
+    for wrong in ({"input": "2", "output": "0"}, {"input": "1", "output": "1", "per_request": "0.1"}, {}):
+        with pytest.raises(CommandError, match="for each text alone"):
+            call_command("set_price", "alice", "scorer", **wrong)
+    assert "$0.000002 for each text" in ran("set_price", "alice", "scorer", per_request="0.000002")

@@ -14,7 +14,7 @@ from accounts.money import Money
 from accounts.tariffs import set_tariff
 from accounts.tenancy import in_db
 from cascade import conversations, exploration
-from cascade.compute import Used
+from cascade.compute import Beside
 from cascade.conversations import TurnResult
 from cascade.models import LanguageModel, Price, Turn
 from cascade.values import Price as PriceValue
@@ -154,7 +154,7 @@ async def test_a_turn_that_was_given_up_for_dead_has_what_it_used_on_the_books_o
     assert await in_db(conversations.give_up)(computing.tenant_id) == 1
     assert await charges(computing) == []
     price = PriceValue(str(uuid4()), Decimal(0), Decimal(0), per_request=Decimal("0.000002"))
-    used = Used(judged=1, embedded=1, prices={"embedding": price})
+    used = Beside(judged=1, embedded=1, prices={"embedding": price})
     ids = (turn.tenant_id, turn.id, turn.conversation_id, turn.chatbot_id)
     result = TurnResult(*ids, state=Turn.State.REFUSED, problem="insufficient_funds", used=used)
     kept = journal.RESULT.validate_json(journal.RESULT.dump_json(result))

@@ -11,6 +11,7 @@ from django.db import IntegrityError, connections, transaction
 from django.utils import timezone
 
 from accounts.tenants import UnknownTenant, find_tenant
+from cascade.compute import PROVIDER
 from cascade.management.commands.import_prices import OPERATOR, listed
 from cascade.material import FIGURES, price_columns
 from cascade.models import LanguageModel, Price
@@ -35,13 +36,14 @@ class Command(BaseCommand):
     def handle(self, *args: Any, slug: str, model: str, **options: Any) -> None:
         try:
             begins = _moment(options["valid_from"]) or timezone.now()
+            found = LanguageModel.objects.using(OPERATOR).get(name=model)
             row = Price(
                 tenant_id=find_tenant(slug).id,
-                model=LanguageModel.objects.using(OPERATOR).get(name=model),
+                model=found,
                 valid_from=begins,
                 valid_until=begins if options["as_listed"] else _moment(options["valid_until"]),
                 source=options["source"],
-                **price_columns(self._price(model, **options)),
+                **price_columns(self._price(found, **options)),
             )
             if begins < timezone.now() and options["valid_from"]:
                 raise ValueError("a price cannot begin in the past: what was charged stays as it was")
@@ -54,16 +56,26 @@ class Command(BaseCommand):
             raise CommandError(f"there is no model {model}") from None
         except (UnknownTenant, ValueError) as error:
             raise CommandError(str(error)) from None
-        what = "the list's price" if options["as_listed"] else f"${row.input:f} in and ${row.output:f} out per million"
+        what = "the list's price" if options["as_listed"] else _told(row)
         self.stdout.write(f"{model} costs {what} in calls of {slug} from {options['valid_from'] or 'now'} on")
 
-    def _price(self, model: str, **options: Any) -> PriceValue:
+    def _price(self, model: LanguageModel, **options: Any) -> PriceValue:
         if options["as_listed"]:
-            return listed(model) or PriceValue("", Decimal(0), Decimal(0))
+            return listed(model.name) or PriceValue("", Decimal(0), Decimal(0))
+        if model.provider == PROVIDER:
+            if {name for name in FIGURES if options[name] is not None} != {"per_request"}:
+                raise ValueError(f"{model} has a price for each text alone: --per-request, or --as-listed")
+            return PriceValue("", Decimal(0), Decimal(0), per_request=Decimal(options["per_request"]))
         if options["input"] is None or options["output"] is None:
             raise ValueError("an override tells --input and --output, or --as-listed")
         figures: dict[str, Any] = {name: Decimal(options[name]) for name in FIGURES if options[name] is not None}
         return PriceValue("", **figures)
+
+
+def _told(row: Price) -> str:
+    if row.model.provider == PROVIDER:
+        return f"${row.per_request:f} for each text"
+    return f"${row.input:f} in and ${row.output:f} out per million"
 
 
 def _write(row: Price) -> None:
