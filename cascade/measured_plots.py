@@ -9,6 +9,7 @@ import io
 from collections.abc import Sequence
 from typing import Any
 
+from cascade.learning.intervals import Estimate
 from cascade.learning.worth import Length, Worth
 
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#767676"  # Okabe and Ito's: told apart by the colour-blind too
@@ -32,14 +33,16 @@ def worth_svg(worths: Sequence[Worth], command: str) -> str:
 def lengths_svg(lengths: Sequence[Length], command: str) -> str:
     """What the best of one model, of two in a row, of three costs and reaches, with intervals."""
     figure, axes = figure_of()
+    alike: dict[tuple[Estimate, Estimate], list[str]] = {}  # a further model may change nothing
     for each in lengths:
-        cost, quality = each.cost_micros, each.quality
+        alike.setdefault((each.cost_micros, each.quality), []).append(f"{each.tiers}")
+    for (cost, quality), tiers in alike.items():
         axes.errorbar(
             cost.mean / 1000, quality.mean, fmt="o", capsize=3, color=BLUE,
             xerr=[[(cost.mean - cost.low) / 1000], [(cost.high - cost.mean) / 1000]],
             yerr=[[quality.mean - quality.low], [quality.high - quality.mean]],
         )  # fmt: skip
-        axes.annotate(f"{each.tiers}", (cost.mean / 1000, quality.mean), xytext=(6, 6), textcoords="offset points")
+        axes.annotate(", ".join(tiers), (cost.mean / 1000, quality.mean), xytext=(6, 6), textcoords="offset points")
     axes.set(xlabel="cost, US dollars per 1,000 questions, 95 % interval", ylabel="mean quality (0 to 1)",
              title="The best chains of so many models at most")  # fmt: skip
     return svg_of(figure, command)
