@@ -25,6 +25,7 @@ def about(recorded: Recorded, table: EvaluationTable) -> dict[str, Any]:
         "explored": int((~free).sum()),
         "judged_by": dict(recorded.judged_by),
         "other_weights": recorded.other_weights,
+        "unknown_segments": sorted({*recorded.table.segment} - {*table.segment, ""}),
         "models": [
             {"model": model, "quality": float(quality), "cost_micros": float(cost)}
             for model, quality, cost in zip(table.models, table.mean_quality, table.mean_cost_micros, strict=True)

@@ -5,6 +5,7 @@ Which models there are is left to the caller.
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,6 +14,7 @@ SEGMENTS = "segments"  # of a tier, may be left out: other thresholds, by the na
 MOST_TIERS = 10
 MOST_SEGMENTS = 50
 LONGEST_SEGMENT = 200
+UNWRITABLE = {"Cc", "Cs", "Zl", "Zp"}  # control characters, halves of others, ends of lines
 LONGEST_SECONDS = 600
 MOST_OUTPUT_TOKENS = 4096
 
@@ -50,11 +52,17 @@ def _segments_problem(segments: Any) -> str | None:
     if not isinstance(segments, dict) or len(segments) > MOST_SEGMENTS:
         return f"needs segments by name, {MOST_SEGMENTS} at most, or none"
     for name, own in segments.items():
-        if not (name.strip() and name.isprintable() and len(name) <= LONGEST_SEGMENT):
-            return f"needs a segment's name of 1 to {LONGEST_SEGMENT} characters that can be printed"
+        if not can_name(name):
+            return f"needs a segment's name on one line, of 1 to {LONGEST_SEGMENT} characters, without blanks around it"
         if not _is_threshold(own):
-            return f"needs a threshold from 0 to 1 for segment {name}"
+            return f"needs one threshold from 0 to 1 for segment {name}"
     return None
+
+
+def can_name(segment: str) -> bool:
+    """Whether a tier can have a threshold for this segment: that can be kept, and written on a line."""
+    whole = not any(unicodedata.category(each) in UNWRITABLE for each in segment)
+    return 0 < len(segment) <= LONGEST_SEGMENT and segment == segment.strip() and whole
 
 
 def _is_threshold(value: object) -> bool:

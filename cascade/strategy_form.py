@@ -41,9 +41,18 @@ def _tier(row: dict[str, str]) -> dict[str, Any]:
     """Numbers where they are numbers; what is not is refused with the tier's name."""
     tier = row | {column: _number(row[column], kind) for column, kind in NUMBERS.items()}
     del tier[SEGMENTS]
-    lines = [line.rsplit(None, 1) for line in row[SEGMENTS].splitlines() if line.strip()]
-    others = {line[0].strip(): _number(line[-1], float) for line in lines}
+    others = _others(row[SEGMENTS])
     return tier | {SEGMENTS: others} if others else tier
+
+
+def _others(lines: str) -> dict[str, Any]:
+    """A segment's name and then its threshold on each line; what is no such line is refused with its name."""
+    others: dict[str, Any] = {}
+    for line in lines.splitlines():
+        name, own = [*line.rsplit(None, 1), "", ""][:2]
+        if name := name.strip():
+            others[name] = "" if name in others else _number(own, float)  # of two nobody knows which is meant
+    return others
 
 
 def _number(typed: str, kind: type[int] | type[float]) -> int | float | str:

@@ -20,7 +20,7 @@ from cascade import turn_table
 from cascade.exploration import WITHIN
 from cascade.learning import intervals
 from cascade.learning.replaying import HANDED_OVER, UNKNOWN, Replayed, replay
-from cascade.learning.sampling import weights
+from cascade.learning.sampling import strata, weights
 from cascade.learning.table import BadTable
 from cascade.models import CascadeStrategy, Chatbot, ShadowTrial
 from cascade.proposal_report import told
@@ -64,7 +64,7 @@ def compare(
 
 def _report(recorded: Recorded, chain: list[str], played: Replayed, as_it_was: Replayed, draws: int) -> dict[str, Any]:
     free, known = as_it_was.tier != UNKNOWN, played.tier != UNKNOWN
-    weight = weights(free, known, recorded.chance)
+    weight = weights(free, known, recorded.chance, strata(recorded.table.segment, free, known))
     judged = (weight > 0) & ~np.isnan(played.quality) & ~np.isnan(recorded.quality)
     counts = {
         "turns": len(known),

@@ -24,12 +24,13 @@ from django.db.models import Exists, OuterRef, Q, QuerySet
 
 from accounts.tenancy import in_tenant
 from cascade import material, scorer_labels
-from cascade.learning.sampling import Mask, weights
+from cascade.learning.sampling import Mask, strata, weights
 from cascade.learning.table import UNUSABLE, BadTable, EvaluationTable, Numbers
 from cascade.models import Chatbot, ModelCall, Turn
 from cascade.providers.remembered import MEMORY
 from cascade.scorer.own_rows import Label
 from cascade.scorer.rows import CONTEXT
+from cascade.strategy_check import can_name
 from cascade.values import Context, FinishReason, Outcome
 
 MOST_TURNS = 5_000
@@ -101,19 +102,24 @@ class Recorded:
         )
 
     def learnable(self, models: Sequence[str]) -> EvaluationTable:
-        """The turns that are known of all these models, weighted for all. Raises BadTable: too little is known."""
+        """The turns that are known of all these models, weighted for all. Raises BadTable: too little is known.
+
+        A segment of customers keeps its name where exploring tells enough of it (`sampling.strata`).
+        """
         everything, live = self.table.columns(models), self.live.columns(models)
         asked = ~np.isnan(everything.score).any(axis=1)
         unjudged = asked & ~everything.recorded.all(axis=1)
         population = np.asarray(~unjudged)
         known, free = (np.asarray(each.recorded.all(axis=1))[population] for each in (everything, live))
-        found = weights(free, known, self.chance[population])
+        part = everything.rows(population)
+        stratum = strata([name if can_name(name) else "" for name in part.segment], free, known)
+        found = weights(free, known, self.chance[population], stratum)
         if not free.all() and not (known & ~free).any():
             raise BadTable(
                 f"of {len(free)} turns {int((~free).sum())} stopped before every model was asked, and none of them was"
                 " explored: set a share of turns to explore on the chatbot's page, and come back when some were"
             )
-        return replace(everything.rows(population), weight=np.where(found > 0, found, 1.0)).rows(found > 0)
+        return replace(part, weight=np.where(found > 0, found, 1.0), segment=stratum).rows(found > 0)
 
 
 def read(chatbot: Chatbot, since: datetime, until: datetime, most: int = MOST_TURNS) -> Recorded:
@@ -213,12 +219,18 @@ def _row(turn: Turn, reference: str) -> Row:
     explored = getattr(turn, "exploration", None)
     return Row(
         turn_id=turn.id,
-        segment=material.segment(turn.conversation.customer),
+        segment=_segment(turn),
         chance=explored.chance if explored else NAN,
         weights_version=next(iter(calls.values()))[0].scorer_version,
         shown=shown,
         cells={model: _cell(made, verdicts.get(model)) for model, made in calls.items()},
     )
+
+
+def _segment(turn: Turn) -> str:
+    """Of the customer when the turn was asked; today's, where what was known then was not kept."""
+    then = turn.context.context["customer"].get("attributes") if hasattr(turn, "context") else None
+    return material.segment_of(then or turn.conversation.customer.attributes)
 
 
 def _cell(calls: Sequence[ModelCall], verdict: tuple[bool, str] | None) -> Cell:

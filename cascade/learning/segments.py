@@ -12,9 +12,9 @@ from dataclasses import replace
 import numpy as np
 
 from cascade.learning.search import Choice, Goal, Stops, pareto
-from cascade.learning.table import EvaluationTable
+from cascade.learning.table import EvaluationTable, Numbers
 
-LEAST_QUESTIONS = 100  # of a segment, to have thresholds of its own
+LEAST_QUESTIONS = 100  # of a segment, to have thresholds of its own; as many as its weighted ones are worth
 QUANTILES = {1: 1, 2: 100, 3: 30, 4: 12}  # by tiers
 POINTS = 200  # of a frontier that are kept
 
@@ -26,8 +26,8 @@ def thresholds_by_segment(table: EvaluationTable, chosen: Choice, goal: Goal) ->
 
     A bound on time is kept in each segment.
     """
-    names = sorted({name for name in table.segment if name and table.segment.count(name) >= LEAST_QUESTIONS})
     held = np.array(table.segment)
+    names = sorted(name for name in set(table.segment) - {""} if _worth(table.weight[held == name]) >= LEAST_QUESTIONS)
     rest = table.rows(~np.isin(held, names)) if names else table
     total = table.weight.sum()
     sums: list[tuple[float, float, Limits]] = [(0.0, 0.0, {})]
@@ -41,6 +41,11 @@ def thresholds_by_segment(table: EvaluationTable, chosen: Choice, goal: Goal) ->
         points = [_valued(part, chosen, goal), *_points(part, chosen, goal)]
         sums = _added(sums, points, share, name)
     return _picked(sums, chosen, goal) if names else {}
+
+
+def _worth(weight: Numbers) -> float:
+    """How many questions of equal weight tell as much (Kish, 1965)."""
+    return float(weight.sum() ** 2 / (weight**2).sum())
 
 
 def _points(table: EvaluationTable, chosen: Choice, goal: Goal) -> list[Choice]:

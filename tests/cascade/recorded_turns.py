@@ -129,7 +129,8 @@ def remember(turns: list[Turn]) -> None:
 
 
 def _asked_in(turn: Turn) -> dict[str, Any]:
-    context = Context(CustomerValue("c"), "What does it cost?", turn.created_at)
+    attributes = turn.conversation.customer.attributes
+    context = Context(CustomerValue("c", attributes=attributes), "What does it cost?", turn.created_at)
     return {"turn": turn, "context": CONTEXT.dump_python(context, mode="json")}
 
 

@@ -86,9 +86,10 @@ def test_the_record_of_changes_is_never_changed(shop):
         ([], "1 to 10 tiers"),
         ([TIER | {"model": "unheard-of"}], "not offered, or without a price: unheard-of"),
         ([TIER, TIER | {"threshold": 2}], "tier 2 needs a threshold from 0 to 1"),
-        ([TIER | {"segments": {"trade": 1.1}}, TIER], "tier 1 needs a threshold from 0 to 1 for segment trade"),
+        ([TIER | {"segments": {"trade": 1.1}}, TIER], "tier 1 needs one threshold from 0 to 1 for segment trade"),
         ([TIER | {"segments": ["trade"]}, TIER], "tier 1 needs segments by name"),
         ([TIER | {"segments": {"\0": 0.5}}, TIER], "tier 1 needs a segment's name"),
+        ([TIER | {"segments": {" trade": 0.5}}, TIER], "without blanks around it"),
         ([TIER, TIER | {"segments": {"trade": 0.5}}], "tier 2 is the last: the chatbot's floor is its threshold"),
     ],
 )
@@ -145,7 +146,10 @@ def test_a_person_writes_other_thresholds_a_line_for_each_segment(shop):
     form |= {"chatbot": str(bot.id), "deadline_seconds": "60"}
     url = reverse("admin:cascade_cascadestrategy_add")
     wrong = lead.post(url, form | {"tiers-0-segments": "trade"}).content.decode()
-    assert "needs a threshold from 0 to 1 for segment trade" in wrong
+    assert "needs one threshold from 0 to 1 for segment trade" in wrong
+    assert "for segment 0.7" in lead.post(url, form | {"tiers-0-segments": "0.7"}).content.decode()
+    twice = lead.post(url, form | {"tiers-0-segments": "trade 0.9\ntrade 0.8"}).content.decode()
+    assert "needs one threshold from 0 to 1 for segment trade" in twice
     lead.post(url, form | {"tiers-0-segments": "trade 0.9\nsmall shops 0.2\n"})
     with in_tenant(shop.tenant_id):
         made = CascadeStrategy.objects.get(version=2)

@@ -10,6 +10,7 @@ from django.utils import timezone
 from hypothesis import given
 from hypothesis import strategies as st
 
+from accounts import models as accounts
 from accounts.tenancy import in_tenant
 from cascade import turn_table
 from cascade.learning.sampling import weights
@@ -18,7 +19,7 @@ from cascade.models import Chatbot, Conversation, Feedback, Message, ModelCall, 
 from cascade.providers.remembered import MEMORY
 from cascade.scorer.rows import CONTEXT
 from cascade.values import Context, Customer
-from tests.cascade.recorded_turns import recorded_turns
+from tests.cascade.recorded_turns import recorded_turns, remember
 from tests.cast import open_shop
 
 
@@ -184,6 +185,25 @@ def test_the_explored_stand_for_all_that_stopped_early(shop):
     assert abs(unweighted[0] - every.mean_quality[0]) > 2 * abs(some.mean_quality[0] - every.mean_quality[0])
 
 
+def test_a_segment_of_which_none_was_explored_is_no_segment_and_distorts_no_other(shop):
+    """Exploring's money is gone by night: of it only the hard turns are known, which asked every model anyway."""
+    recorded_turns(shop, 150, share=0.6, segments=("day",))
+    recorded_turns(shop, 120, share=0.0, segments=("night",), seed=4)
+    assert {*read(shop).learnable(["small", "large"]).segment} == {""}
+    recorded_turns(shop, 130, share=0.6, segments=("evening",), seed=5)
+    found = read(shop).learnable(["small", "large"])
+    assert {*found.segment} == {"", "day"}  # the evening speaks for the night
+    assert found.weight[[name == "day" for name in found.segment]].sum() == pytest.approx(150)
+    assert found.weight.sum() == pytest.approx(400)
+
+
+def test_a_turn_is_of_the_segment_that_its_customer_was_in_then(shop):
+    remember(recorded_turns(shop, 4, segments=("home",)))
+    with in_tenant(shop.tenant_id):
+        accounts.Customer.objects.update(attributes={"segment": "trade"})
+    assert {*read(shop).table.segment} == {"home"}
+
+
 def test_where_nothing_was_explored_the_way_out_is_told(shop):
     recorded_turns(shop, 80, share=0.0)
     with pytest.raises(BadTable, match="none of them was explored: set a share of turns to explore"):
@@ -193,7 +213,7 @@ def test_where_nothing_was_explored_the_way_out_is_told(shop):
 @given(st.lists(st.tuples(st.booleans(), st.booleans(), st.sampled_from([0.05, 0.5, 1.0])), min_size=1, max_size=40))
 def test_weights_add_up_to_all_turns_and_only_what_is_known_weighs(turns):
     free, drawn, chance = (np.array(each) for each in zip(*turns, strict=True))
-    found = weights(free, free | drawn, chance)
+    found = weights(free, free | drawn, chance, [""] * len(turns))
     assert (found[~(free | drawn)] == 0).all()
     assert (found[free] == 1).all()
     someone = (drawn & ~free).any()
