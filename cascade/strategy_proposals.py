@@ -163,7 +163,7 @@ def _search(chatbot: Chatbot, wish: Wish, tell: Progress) -> tuple[dict[str, Any
         return _promise(recorded, wish, live, chain)
     table = _market(_learnable(recorded, chatbot, chain), wish)
     tell(40, f"searching: {len(table.questions)} turns, {len(table.models)} models")
-    present = replay(table, chain, limits(live), by_segment=limits_by_segment(live))
+    present = _played(recorded, table, live, chain)
     goal = wish.goal(present, chatbot.floor)
     found = optimise(table, goal, segments=wish.segments)
     report = proposal_report.about(recorded, table) | proposal_report.compared(table, present, live, found)
@@ -196,13 +196,20 @@ def _promise(
     kept = promised(judged, chain, promise)
     segments = promised_by_segment(judged, chain, promise)
     thresholds = (kept.threshold,) * len(chain)
-    present = replay(table, chain, limits(live), by_segment=limits_by_segment(live))
+    present = _played(recorded, table, live, chain)
     strict = replay(table, chain, thresholds)
     report = proposal_report.about(recorded, table)
     report |= proposal_report.beside(table, present, live, strict, proposal_report.asks(tuple(chain), thresholds))
     report["promise"] = proposal_report.kept(kept, segments)
     tiers = tiers_of(tuple(chain), thresholds, live)
     return report, strategies.add_version(live.chatbot, tiers, live.deadline_seconds)
+
+
+def _played(recorded: Recorded, table: EvaluationTable, live: CascadeStrategy, chain: list[str]) -> Replayed:
+    """The live strategy, on the turns of `table`: by the thresholds of each segment, whatever can be learnt of it."""
+    segments = dict(zip(recorded.table.questions, recorded.table.segment, strict=True))
+    named = replace(table, segment=tuple(segments[turn] for turn in table.questions))
+    return replay(named, chain, limits(live), by_segment=limits_by_segment(live))
 
 
 def limits(strategy: CascadeStrategy, segment: str = "") -> list[float]:
