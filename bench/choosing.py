@@ -14,13 +14,12 @@ import hashlib
 import math
 import string
 from collections import defaultdict
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from bench.cascade import MODELS, some
-from cascade.evaluation import Study
+from cascade.evaluation import Encode, Study
 from cascade.learning.answer_scorer import Known, Reader
 from cascade.learning.choosing import ENOUGH_LOW, ENOUGH_MEAN, LEAST, TWO_SIDED, believed, chance_to_count
 from cascade.learning.encoding import encoded
@@ -55,10 +54,18 @@ def chosen(ways: list[Fitted], seen: np.ndarray, count: int, near: bool, least: 
     return best, float(chances[best])
 
 
-def split(records: Records, salt: str, encoder: Path) -> dict[str, tuple[float, bool]]:
+def encoder(records: Records, folder: Path) -> Encode | None:
+    """Each question is read once for all splits; None: the sentence encoder is not there."""
+    if not folder.exists():
+        return None
+    vectors = dict(zip(records.questions, encoded(records.questions, folder), strict=True))
+    return lambda texts: np.array([vectors[text] for text in texts])
+
+
+def split(records: Records, salt: str, encode: Encode | None) -> dict[str, tuple[float, bool]]:
     """By rule, what was saved on the smaller part, and whether it counts."""
     train, data = parts(records, salt)
-    reader = Reader(train, partial(encoded, folder=encoder) if encoder.exists() else None)
+    reader = Reader(train, encode)
     study = Study(train, reader.read(train))
     ways, best = [each.fitted for each in study.candidates], study.lesson.best
     seen = played(ways, study.lesson.known, train, best)
@@ -84,8 +91,9 @@ def main() -> None:
     for file in told.data:
         print(f"\n{file.name}")
         records, results = read(file), defaultdict(list)
+        encode = encoder(records, told.encoder)
         for salt in string.ascii_lowercase[: told.splits]:
-            for rule, result in split(records, salt, told.encoder).items():
+            for rule, result in split(records, salt, encode).items():
                 results[rule].append(result)
         for rule, found in results.items():
             counted = math.fsum(saved for saved, counts in found if counts) / len(found)
