@@ -30,8 +30,14 @@ def test_what_has_no_blanks_is_not(text):
     assert not legible(text)
 
 
-@given(st.text(max_size=SHORT // 4))
-def test_what_is_short_and_has_blanks_is_legible_whatever_it_says(text):
+@pytest.mark.parametrize("line", ["- Pebble bedside lamp\n", "Yes.\n\n"])
+def test_a_model_that_says_one_line_again_and_again_is_not_legible_however_short(line):
+    assert legible("They are:\n" + 4 * line)
+    assert not legible("They are:\n" + 5 * line)
+
+
+@given(st.text(st.characters(exclude_categories=("Cc", "Zl", "Zp")), max_size=SHORT // 4))
+def test_what_is_short_and_of_one_line_is_legible_whatever_it_says(text):
     assert legible(text)
 
 
