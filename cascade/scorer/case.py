@@ -23,6 +23,7 @@ from cascade.scorer.sums import sums
 from cascade.values import Context, Passage
 
 _LETTERS = "ABCD"
+MOST_PASSAGES = 20  # as many as a small shop's models are shown
 _PLACES = {"next": {"next", "upcoming", "coming"}, "latest": {"last", "latest", "recent", "recently"}}
 
 
@@ -37,7 +38,7 @@ class Case:
         self.question = lex(context.question, context.now)
         self.turns = [(u.role, lex(u.text, context.now)) for u in context.history[-4:]]
         said = {x.value for lexemes in (self.question, *(t for _, t in self.turns)) for x in lexemes}
-        self.passages = [_read_passage(p, context.now.date()) for p in context.passages[:8]]
+        self.passages = [_read_passage(p, context.now.date()) for p in context.passages[:MOST_PASSAGES]]
         policy = {x.value for lexemes in self.passages for x in lexemes}
         self.facts = align(self.answer, index, said, policy)
         self.asked = align(self.question, index, set(), set(), guess_absent=False)

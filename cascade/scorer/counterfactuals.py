@@ -2,8 +2,8 @@
 
 Swapped: one fact is replaced by the same field of the customer's own other record, so that only reading *which* record
 is spoken of tells. Beside the point: a right answer, of the same customer where there is one, to another question.
-Recitals: sentences of an article that is shown, which hold for everybody, the same with a figure changed, and those of
-another article.
+Recitals: sentences of an article that is shown, which hold for everybody, the same with a figure changed, with two
+figures or names in each other's place, or with a negation dropped, and those of another article.
 """
 
 from __future__ import annotations
@@ -22,6 +22,9 @@ from cascade.scorer.rows import Row
 
 _ASKING = ("What are your rules on {}?", "Can you tell me about {}?", "{}: how does it work?", "How is it with {}?")
 _FIGURE = re.compile(r"\b\d+\b")
+_NAME = re.compile(r"\b[A-Z][a-z]{2,}\b")
+_NEGATION = re.compile(r" (?:not|never)\b|(?<=\bcan)not\b|\bno (?=[a-z])", re.IGNORECASE)
+_FIGURES = (*range(10), 12, 14, 15, 20, 21, 25, 30, 45, 60, 90, 100)
 
 
 def own_record_swaps(rows: Iterable[Row], seed: int, *, each: int = 1) -> Iterator[Row]:
@@ -110,7 +113,7 @@ def _elsewhere(row: Row, other: Row, topics: dict[str, set[str]]) -> bool:
 
 
 def recitals(rows: Iterable[Row], seed: int, *, every: int = 4) -> Iterator[Row]:
-    """Of each so many good rows that articles are shown with, one is asked for: recited rightly, and wrongly twice."""
+    """Of each so many good rows that articles are shown with, one is asked for: recited rightly twice, and wrongly."""
     shown = [row for row in rows if row.good and len(row.context.passages) > 1]
     for row in shown[::every]:
         chance = random.Random(f"{seed}/recital/{row.id}")  # noqa: S311
@@ -120,26 +123,38 @@ def recitals(rows: Iterable[Row], seed: int, *, every: int = 4) -> Iterator[Row]
         about = replace(row, group_id=f"{row.id}/recital", context=context, needs=None)
         told = _recited(asked.text, chance)
         yield replace(about, id=f"{row.id}/recital0", answer=told)
+        yield replace(about, id=f"{row.id}/recital1", answer=_recited(asked.text, chance))
         yield replace(
-            about, id=f"{row.id}/recital1", good=False, negative_type="off_topic", answer=_recited(other.text, chance)
+            about, id=f"{row.id}/recital2", good=False, negative_type="off_topic", answer=_recited(other.text, chance)
         )
-        if figures := _FIGURE.findall(told):
-            changed = told.replace(figure := chance.choice(figures), _another(figure, chance))
-            yield replace(about, id=f"{row.id}/recital2", good=False, negative_type="fact_corrupted", answer=changed)
+        for number, wrong in enumerate(_misrecited(told, chance), start=3):
+            yield replace(
+                about, id=f"{row.id}/recital{number}", good=False, negative_type="fact_corrupted", answer=wrong
+            )
 
 
 def _recited(text: str, chance: random.Random) -> str:
-    """One to three sentences of an article, one after the other."""
+    """Some sentences of an article, one after the other."""
     said = re.findall(r"\S.*?[.!?](?=\s|$)", text, re.DOTALL) or [text]
-    most = chance.randint(1, min(3, len(said)))
+    most = chance.randint(1, len(said))
     begin = chance.randint(0, len(said) - most)
     return " ".join(said[begin : begin + most])
 
 
-def _another(figure: str, chance: random.Random) -> str:
-    return str(
-        chance.choice([n for n in (*range(10), 12, 14, 15, 20, 21, 25, 30, 45, 60, 90, 100) if str(n) != figure])
-    )
+def _misrecited(told: str, chance: random.Random) -> Iterator[str]:
+    """As far as there is something to change: a figure, the places of two figures, of two names, a negation."""
+    figures = sorted(set(_FIGURE.findall(told)))
+    names = sorted({name for name in _NAME.findall(told) if name.lower() not in STOP_WORDS})
+    if figures:
+        other = str(chance.choice([n for n in _FIGURES if str(n) not in figures]))
+        yield re.sub(rf"\b{chance.choice(figures)}\b", other, told, count=1)
+    for words in (figures, names):
+        if len(words) > 1:
+            pair = chance.sample(words, 2)
+            places = dict(zip(pair, reversed(pair), strict=True))
+            yield re.sub(rf"\b(?:{'|'.join(pair)})\b", lambda found, to=places: to[found.group()], told)  # type: ignore[misc]
+    if _NEGATION.search(told):
+        yield _NEGATION.sub("", told, count=1)
 
 
 def _words(text: str) -> set[str]:

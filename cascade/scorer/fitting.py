@@ -38,6 +38,7 @@ class TrainingConfig:
     swap_weight: float = 0.1  # of a made row, beside that of the row it was made from: facts swapped,
     beside_weight: float = 0.03  # and beside the point
     recital_weight: float = 0.2  # of an article recited, rightly or wrongly
+    nameless_weight: float = 0.2  # of a given row once more, as of a company whose fields and words are unknown
     seed: int = 7
     threads: int = 1
 

@@ -2,8 +2,8 @@
 
 The trees tell whether an answer is right for this customer, the network whether it is to the point at all. It is heard
 only where it is certain that an answer is not, and asked only where that may change the verdict: not where the trees
-leave no hope, nor where they are sure of an answer that takes the question's words up. Wide and deep (Cheng et al.
-2016), each with the weight that it has earned on rows that neither was trained on.
+leave no hope, nor where they are sure of an answer that takes up more than half of the question's words. Wide and deep
+(Cheng et al. 2016), each with the weight that it has earned on rows that neither was trained on.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ NAME = "head.safetensors"
 ARRAYS = tuple(field.name for field in fields(Trees) if field.name != "vocabulary")
 CERTAIN = 4.0  # log odds against an answer from which on the network is heard
 HOPELESS = -4.0  # logit of the trees, some 4 % to be good, up to which doubts would only confirm
-SURE, TAKEN_UP = 2.0, 0.3  # logit of the trees and share of the question's words, above which there are none
+SURE, TAKEN_UP = 2.0, 0.5  # logit of the trees and share of the question's words, above which there are none
 LEAST = 0.05  # weight of the trees
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from cascade.scorer.alignment import STOP_WORDS, Fact, anchors
 from cascade.scorer.lexing import Lexeme
@@ -22,11 +23,12 @@ COUNTS = (
     *("not of the record at hand, rival", "list mixed", "list mixed and cut"),
 )
 NEGATIONS = {"no", "not", "never", "none", "without", "cannot", "nothing", "neither", "nor"}
+IDLE = {"only", "just", "doubt", "worry", "need", "hesitate", "problem"}  # after a negation, which then denies nothing
 YES, NO = {"yes", "true"}, {"no", "false"}
 SHORTEST = 3  # letters that a word and a key must share: "bag" names "baggages"
 BEFORE, AFTER = 3, 5  # lexemes around a number, in which the thing counted is named
 CLAUSE, SOON = 8, 4  # lexemes before a word, and after it, in which a negation counts
-MOST, MOST_NAMED = 200, 40  # lexemes, facts; fields of yes and no, and those that count
+MOST, MOST_NAMED, MOST_NAMINGS = 200, 40, 8  # lexemes, facts; fields of yes and no, and those that count; of one
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,33 +54,43 @@ def named(said: Said) -> Iterator[str]:
 
 def negated(lexemes: Sequence[Lexeme], at: int) -> bool:
     """Whether a negation stands before a word in its clause: "I see no gift card"."""
-    for lexeme in reversed(lexemes[max(0, at - CLAUSE) : at]):
-        if lexeme.kind == "stop":
+    for before in range(at - 1, max(0, at - CLAUSE) - 1, -1):
+        if lexemes[before].kind == "stop":
             return False
-        if _negates(lexeme):
+        if negates(lexemes, before):
             return True
     return False
 
 
-def _negates(lexeme: Lexeme) -> bool:
-    return lexeme.value in NEGATIONS or lexeme.value.endswith("n't")
+def negates(lexemes: Sequence[Lexeme], at: int) -> bool:
+    """Whether a word is a negation that denies something: not that of "not only", "no doubt" or "need not"."""
+    value = lexemes[at].value
+    if value not in NEGATIONS and not value.endswith("n't"):
+        return False
+    needless = at > 0 and lexemes[at - 1].value == "need"
+    return not needless and (at + 1 == len(lexemes) or lexemes[at + 1].value not in IDLE)
 
 
 def _yes_or_no(said: Said, fields: Sequence[Field]) -> Iterator[str]:
     answer = said.answer[:MOST]
     for field in fields:
-        if (at := _names(answer, field)) is not None:
-            denied = negated(answer, at) or any(_negates(x) for x in _clause_after(answer, at)[:SOON])
-            yield f"yes or no {_verdict(denied == (field.lexemes[0].value in NO))}"
+        holds_no = field.lexemes[0].value in NO
+        found = {_verdict(_denied(answer, at) == holds_no) for at in islice(_namings(answer, field), MOST_NAMINGS)}
+        yield from (f"yes or no {verdict}" for verdict in found)
+
+
+def _denied(answer: Sequence[Lexeme], at: int) -> bool:
+    soon = range(at + 1, at + 1 + len(_clause_after(answer, at)[:SOON]))
+    return negated(answer, at) or any(negates(answer, after) for after in soon)
 
 
 def _verdict(fits: bool) -> str:
     return "fits" if fits else "clashes"
 
 
-def _names(lexemes: Sequence[Lexeme], field: Field) -> int | None:
-    """Where a text first names the field, by a word of its key."""
-    return next((at for at, x in enumerate(lexemes) if x.kind in ("word", "name") and _is_of(x, field)), None)
+def _namings(lexemes: Sequence[Lexeme], field: Field) -> Iterator[int]:
+    """Where a text names the field, by a word of its key."""
+    return (at for at, x in enumerate(lexemes) if x.kind in ("word", "name") and _is_of(x, field))
 
 
 def _is_of(lexeme: Lexeme, field: Field) -> bool:

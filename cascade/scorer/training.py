@@ -28,6 +28,7 @@ from cascade.scorer.text import plain
 from cascade.scorer.trees import Trees
 
 Say = Callable[[str], None]
+SAID = ("a:", "q:", "h:")  # terms of what is said; all others name fields
 TO_THE_POINT = {None: True, "right_answer_wrong_user": True, "fact_corrupted": True, "off_topic": False}
 
 
@@ -153,9 +154,18 @@ def _grown(learnt: Sequence[Row], tokenizer: Tokenizer, start: Path, config: Tra
     say(f"reading {len(rows)} rows")
     readings = [_read(tokenizer, row, config) for row in rows[: -len(recited) or None]]
     readings += [_read_recital(tokenizer, row, config) for row in recited]
+    readings += [nameless(row, reading) for row, reading in zip(learnt, readings, strict=False)]
     say("growing trees")
     weights = [1.0] * len(learnt) + [config.swap_weight] * len(swaps) + [config.beside_weight] * len(elsewhere)
-    return grow(rows, readings, weights + [config.recital_weight] * len(recited), _trees_of(start), config)
+    weights += [config.recital_weight] * len(recited) + [config.nameless_weight] * len(learnt)
+    return grow([*rows, *learnt], readings, weights, _trees_of(start), config)
+
+
+def nameless(row: Row, reading: network.Reading) -> network.Reading:
+    """As of a company that the trees have never seen: no field is known by name, and every other word."""
+    chance = random.Random(f"nameless/{row.id}")  # noqa: S311
+    words = [term for term in reading.terms if term.startswith(SAID) and chance.random() < 0.5]
+    return reading._replace(terms=words)
 
 
 def _read_recital(tokenizer: Tokenizer, row: Row, config: TrainingConfig) -> network.Reading:
