@@ -127,7 +127,7 @@ def recitals(rows: Iterable[Row], seed: int, *, every: int = 4) -> Iterator[Row]
         yield replace(
             about, id=f"{row.id}/recital2", good=False, negative_type="off_topic", answer=_recited(other.text, chance)
         )
-        for number, wrong in enumerate(_misrecited(told, chance), start=3):
+        for number, wrong in enumerate(misrecited(told, chance), start=3):
             yield replace(
                 about, id=f"{row.id}/recital{number}", good=False, negative_type="fact_corrupted", answer=wrong
             )
@@ -141,7 +141,7 @@ def _recited(text: str, chance: random.Random) -> str:
     return " ".join(said[begin : begin + most])
 
 
-def _misrecited(told: str, chance: random.Random) -> Iterator[str]:
+def misrecited(told: str, chance: random.Random) -> Iterator[str]:
     """As far as there is something to change: a figure, the places of two figures, of two names, a negation."""
     figures = sorted(set(_FIGURE.findall(told)))
     names = sorted({name for name in _NAME.findall(told) if name.lower() not in STOP_WORDS})

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import random
+import re
 from dataclasses import replace
 
 import pytest
 
-from cascade.scorer.counterfactuals import recitals
+from cascade.scorer.counterfactuals import misrecited, recitals
 from cascade.scorer.evidence import MOST, TOGETHER
 from cascade.scorer.rows import row_of
 from cascade.scorer.text import read
@@ -21,6 +23,8 @@ RETURNS = Passage(
     "returns", "Returns", "Basic members can return a lamp within 30 days, Plus members within 60 days of delivery."
 )
 COSTS = Passage("costs", "Costs", "Sending a lamp back is free for Plus members, others pay $5.90 for the parcel.")
+
+CASH = Passage("cash", "Payment", "We do not take cash, cheques or instalments here.")
 
 
 def told(answer: str, question: str = "How is it with VA5SGQ?", *passages: Passage) -> dict[str, int]:
@@ -81,3 +85,41 @@ def test_articles_are_recited_rightly_with_another_figure_and_beside_the_point()
         asked = next(each for each in (RETURNS, COSTS) if each.title.lower() in row.context.question)
         assert row.good == (row.answer in asked.text)
     assert {row.negative_type for row in made} == {None, "off_topic", "fact_corrupted"}
+
+
+@pytest.mark.parametrize(
+    ("answer", "verdict"),
+    [
+        (RETURNS.text.replace("30", "60"), "recited in another order"),
+        (RETURNS.text.replace("30", "x").replace("60", "30").replace("x", "60"), "recited in another order"),
+        (COSTS.text.replace("Plus", "Basic"), "recited with another name"),
+        (CASH.text, "recited"),
+        (CASH.text.replace("do not take", "take"), "recited denied otherwise"),
+    ],
+)
+def test_a_recital_with_a_figure_moved_a_name_changed_or_a_negation_dropped_is_none(answer, verdict):
+    found = told(answer, "How is it?", RETURNS, COSTS, CASH)
+    assert {name for name in found if "recited" in name} == {verdict}
+
+
+@pytest.mark.parametrize(
+    ("answer", "verdicts"),
+    [
+        ("There is no doubt that VA5SGQ has travel insurance.", {"fits"}),
+        ("Don't worry your travel insurance on VA5SGQ is active.", {"fits"}),
+        ("Your travel insurance covers not only illness.", {"fits"}),
+        ("You need not add travel insurance.", {"fits"}),
+        ("VA5SGQ has travel insurance. It does not have insurance.", {"fits", "clashes"}),
+    ],
+)
+def test_a_negation_that_denies_nothing_is_none_and_every_naming_is_judged(answer, verdicts):
+    assert {name for name in told(answer) if name.startswith("yes or no")} == {f"yes or no {each}" for each in verdicts}
+
+
+def test_made_recitals_go_wrong_in_each_way():
+    text = "Basic members return it within 30 days, Plus members within 60. We do not take cash."
+    made = list(misrecited(text, random.Random(1)))
+    assert [re.findall(r"\d+", each) == ["60", "30"] for each in made] == [False, True, False, False]
+    assert sorted(made[2]) == sorted(text)
+    assert made[3].endswith("We do take cash.")
+    assert text not in made

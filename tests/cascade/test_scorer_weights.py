@@ -13,17 +13,23 @@ from cascade.scorer import head
 from cascade.scorer import model as network
 from cascade.scorer.manifest import FILES, read
 from cascade.scorer.text import blanked
-from tests.cascade.scorer_cast import OWN_RECORD, PAIRS, asks
+from cascade.values import Record
+from tests.cascade.scorer_cast import NOW, OWN_RECORD, PAIRS, RETURNS, asks, customer
 from tests.cascade.small_scorer import small_rows
 
 SHIPPED = Path(network.__file__).parent / "weights"
+PAID = {"status": "delivered", "items": [{"name": "Alder Pendant Lamp", "price": "$76.00"}], "total": "$76.00"}
+DIEGO = customer("Diego Sanz", "Basic", Record("order", "T-5230", NOW, PAID | {"paid_with": "gift card"}))
 
 
 @pytest.fixture(scope="module")
-def score():
-    manifest = read(SHIPPED)
-    model, tokenizer = network.load(SHIPPED)
-    joined = head.load(SHIPPED)
+def parts():
+    return *network.load(SHIPPED), head.load(SHIPPED), read(SHIPPED)
+
+
+@pytest.fixture(scope="module")
+def score(parts):
+    model, tokenizer, joined, manifest = parts
 
     def of(*asked) -> list[float]:
         readings = [network.reading(tokenizer, *each, manifest.window) for each in asked]
@@ -82,3 +88,14 @@ def test_the_command_says_which_line_is_no_row(tmp_path):
     data.write_text('{"id": 1}\n')
     with pytest.raises(CommandError, match="line 1"):
         call_command("evaluate_scorer", data=[data], weights=SHIPPED)
+
+
+@pytest.mark.parametrize("question", ["Can I change my order?", "Can I cancel my order?", "Is my order insured?"])
+def test_a_true_sentence_beside_the_point_is_heard_by_the_network_and_not_accepted(parts, question):
+    model, tokenizer, joined, manifest = parts
+    answer = "Your order T-5230 was paid with gift card, total $76.00."
+    reading = network.reading(tokenizer, asks(DIEGO, question, RETURNS), answer, manifest.window)
+    looked_up = joined.trees.logits([reading.evidence], [reading.terms])[0]
+    assert looked_up > head.SURE
+    assert head.is_open(looked_up, reading)
+    assert manifest.calibration.probability(head.logits(model, joined, [reading])[0]) < 0.9
