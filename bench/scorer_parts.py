@@ -23,7 +23,7 @@ from cascade.scorer.fitting import TrainingConfig
 from cascade.scorer.measuring import SLICES, areas
 from cascade.scorer.model import Reading
 from cascade.scorer.rows import Row, read_rows
-from cascade.scorer.training import grow, made_from, own_record_measure
+from cascade.scorer.training import grow, made_from, nameless, own_record_measure
 
 WEIGHTS = Path(network.__file__).parent / "weights"
 TOKENIZER = network.tokenizer_of(WEIGHTS / "tokenizer.json")
@@ -112,6 +112,7 @@ def main() -> None:
     tested = read_all(tested_on, [1.0] * len(tested_on))
     print(f"{'':<44}", *(f"{name[:6]:>6}" for name in (*SLICES, "swaps")))
     learnt = read_all([*given, *swaps, *beside, *recited], weights)
+    learnt += [Read(it.row, nameless(it.row, it.reading), CONFIG.nameless_weight) for it in learnt[: len(given)]]
     for left_out in SOURCES:
         rest = [each for each in learnt if each.row.source not in left_out]
         show(

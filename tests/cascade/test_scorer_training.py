@@ -21,7 +21,7 @@ from cascade.scorer import model as network
 from cascade.scorer.counterfactuals import own_record_swaps
 from cascade.scorer.fitting import Example, TrainingConfig, fit
 from cascade.scorer.rows import read_rows, row_of
-from cascade.scorer.training import lessons, own_record_measure, train
+from cascade.scorer.training import lessons, nameless, own_record_measure, train
 from tests.cascade.small_scorer import small_rows, small_weights
 
 
@@ -138,6 +138,15 @@ def test_the_network_learns_what_is_to_the_point_whoever_asks(weights):
     found = lessons([good, elsewhere, disliked, wrong_user], tokenizer, TrainingConfig())
     assert [each.target for each in found] == [1.0, 0.0]
     assert found[0].answered == network.encode(tokenizer, good.answer, 128)
+
+
+def test_a_row_is_also_read_as_of_a_company_whose_fields_have_no_known_name(weights):
+    row = row_of(small_rows()[0])
+    found = network.reading(network.tokenizer_of(weights / "tokenizer.json"), row.context, row.answer, 128)
+    stripped = nameless(row, found)
+    assert stripped.evidence == found.evidence
+    assert 0 < len(stripped.terms) < len(found.terms)
+    assert {term.split(":")[0] for term in stripped.terms} <= {"a", "q", "h"} < {t.split(":")[0] for t in found.terms}
 
 
 def test_own_record_swaps_quote_only_the_customer():
