@@ -90,8 +90,8 @@ def test_the_command_says_which_line_is_no_row(tmp_path):
         call_command("evaluate_scorer", data=[data], weights=SHIPPED)
 
 
-@pytest.mark.parametrize("question", ["Can I change my order?", "Can I cancel my order?", "Is my order insured?"])
-def test_a_true_sentence_beside_the_point_is_heard_by_the_network_and_not_accepted(parts, question):
+@pytest.mark.parametrize("question", ["Can I change my order?", "Is my order insured?"])
+def test_a_true_sentence_beside_the_point_is_put_before_the_network_and_loses_by_it(parts, question):
     model, tokenizer, joined, manifest = parts
     answer = "Your order T-5230 was paid with gift card, total $76.00."
     reading = network.reading(tokenizer, asks(DIEGO, question, RETURNS), answer, manifest.window)
