@@ -138,8 +138,8 @@ def computed(
             price_version=price.version,
             cost=compute.cost(price, texts[name]),
         )
-        for name, price in prices.items()
-        if texts.get(name)
+        for name in compute.NAMES
+        if texts.get(name) and (price := prices.get(name))
     ]
 
 
