@@ -16,7 +16,7 @@ from cascade.price_list import Offer, offers
 SMALL = "qwen2.5-coder-0.5b-instruct"  # measured against smollm2-135m-instruct: docs/demo.md
 LARGE = "qwen2.5-coder-1.5b-instruct"
 THRESHOLD = 0.9  # of every tier but the last: chosen on the questions for tuning, docs/demo.md
-FLOOR = 0.5  # of the last: under it a person answers
+FLOOR = 0.7  # of the last: under it a person answers; docs/demo.md
 LOCAL_SECONDS, HOSTED_SECONDS, TURN_SECONDS = 60.0, 20.0, 150.0  # an old laptop needs most of a minute
 MAX_OUTPUT_TOKENS = 100
 
