@@ -13,6 +13,8 @@ from django.contrib import admin, messages
 from django.db.models import Model, URLField
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
+from django.utils.html import format_html_join
+from django.utils.safestring import SafeString
 from unfold.admin import ModelAdmin, TabularInline
 
 from accounts.bounds import TooMany, make_room
@@ -119,3 +121,8 @@ def _role(request: HttpRequest) -> str | None:
 def decimals(score: float | None) -> str:
     """Three places, as scores are told everywhere."""
     return "–" if score is None else f"{score:.3f}"
+
+
+def links(pages: dict[str, str]) -> SafeString:
+    """What is at each address, to be clicked."""
+    return format_html_join(" · ", '<a class="text-primary-600 dark:text-primary-500" href="{}">{}</a>', pages.items())

@@ -115,7 +115,8 @@ def _member(archive: zipfile.ZipFile, each: zipfile.ZipInfo) -> bytes | Unreadab
     try:
         with archive.open(each) as member:
             return member.read(each.file_size + 1)
-    except (zipfile.BadZipFile, RuntimeError, NotImplementedError, OSError, EOFError, ValueError):
+    # RuntimeError: it wants a password, or is packed in a way that zipfile does not know.
+    except (zipfile.BadZipFile, RuntimeError, OSError, EOFError, ValueError):
         return Unreadable("cannot be unpacked: it is damaged or encrypted")
 
 
