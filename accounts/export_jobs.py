@@ -20,18 +20,14 @@ from django.db.models.functions import Now
 from procrastinate.contrib.django import app
 
 from accounts import exports, webhooks
+from accounts.bounds import make_room
 from accounts.export_formats import ENDINGS, FORMATS
 from accounts.exports import Selection
 from accounts.models import Export
 from accounts.tenancy import DB_THREADS, in_tenant
 
 KEPT = timedelta(days=7)
-MOST_UNFINISHED = 10
 TOLD_AFTER = 50_000  # rows
-
-
-class TooManyExports(Exception):
-    """The tenant waits for so many exports that it cannot ask for another."""
 
 
 class NoFile(LookupError):
@@ -42,7 +38,7 @@ def request(tenant_id: UUID, selection: Selection, form: str, asked_by: str) -> 
     """Have a file written in the background, the tenant's files one after another.
 
     Raises:
-        TooManyExports: MOST_UNFINISHED are not finished.
+        TooMany: as many as may be are not finished.
         ValueError: there is no format `form`.
     """
     if form not in FORMATS:
@@ -63,9 +59,8 @@ def request(tenant_id: UUID, selection: Selection, form: str, asked_by: str) -> 
 
 
 def refuse_too_many() -> None:
-    """In the tenant's transaction. Raises TooManyExports."""
-    if Export.objects.filter(state__in=Export.UNFINISHED).count() >= MOST_UNFINISHED:
-        raise TooManyExports(f"{MOST_UNFINISHED} exports are not finished yet: wait for one of them")
+    """In the tenant's transaction. Raises TooMany."""
+    make_room(Export.objects.filter(state__in=Export.UNFINISHED), "exports that are not finished yet")
 
 
 def find(tenant_id: UUID, export_id: UUID) -> Export:

@@ -15,12 +15,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from functools import lru_cache
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from accounts.money import as_dollars
+from accounts.months import following
 
 ISSUER = "Frugal chat"
 SERVICE = "Customer-service chat"
@@ -207,8 +208,8 @@ def _periods(entry: Entry, account: BillingAccount) -> Row:
 @lru_cache
 def _month(period: str, time_zone: str) -> tuple[str, str]:
     first, zone = date.fromisoformat(period), ZoneInfo(time_zone)
-    ends = datetime(first.year + first.month // 12, first.month % 12 + 1, 1, tzinfo=zone)
-    return _moment(datetime(first.year, first.month, 1, tzinfo=zone)), _moment(ends)
+    begins, ends = (datetime.combine(month, time(), zone) for month in (first, following(first)))
+    return _moment(begins), _moment(ends)
 
 
 def _moment(moment: datetime) -> str:

@@ -190,7 +190,10 @@ def record(tenant_id: UUID, turn_id: UUID, charges: Sequence[Charge]) -> bool:
     Returns:
         True: this call put it there. False: it was on the books before, and nothing was written.
     """
-    return bool(in_one_statement(tenant_id, RECORD, uuid7(), turn_id, _told(charges)))
+    written = bool(in_one_statement(tenant_id, RECORD, uuid7(), turn_id, _told(charges)))
+    if written:
+        transaction.on_commit(_on_disk)
+    return written
 
 
 def _on_disk() -> None:

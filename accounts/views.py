@@ -229,7 +229,7 @@ class Ledger(Listed, Shown, Resource):
     filters = {
         "kind": Filter("kind", fields.ChoiceField(models.LedgerEntry.Kind.choices)),
         "conversation": Filter("conversation_id", Id()),
-        "turn": Filter("turn_id", Id()),
+        "turn": Filter("hold__turn_id", Id()),  # by the index of holds: entries have none of turns
         "model": text("model", 100),
         "outcome": text("outcome", 10),
         "created_after": Filter("created_at__gte", Moment()),

@@ -29,7 +29,7 @@ from cascade.scorer.manifest import read
 from cascade.values import Context
 from chatbackend.demo import shop
 
-ACCEPT = (0.5, 0.9)  # the thresholds of the demo's tiers
+ACCEPT = (0.5, 0.9)  # an even chance, and what the demo asks of its small model
 ASKS = {
     "returns": "How can I return a lamp?",
     "return-shipping": "What does a return cost?",

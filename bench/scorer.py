@@ -44,7 +44,7 @@ WORDINGS = (
     ("Can you tell me the total of order {id}?", "The total of order {id} is {total}."),
     ("Is my parcel on its way already?", "Your latest order, {id}, is {status}."),
 )
-ACCEPT = (0.5, 0.9)  # the thresholds of the demo's tiers
+ACCEPT = (0.5, 0.9)  # an even chance, and what the demo asks of its small model
 ROUNDS = 5
 EVERY = 4  # of the labelled answers, each fourth
 

@@ -148,10 +148,10 @@ def _propose_for(chatbot: Chatbot) -> int:
     told: dict[str, list[_Said]] = defaultdict(list)
     for said in _said(chatbot):
         told[_normal(said.text)].append(said)
-    new = 0
+    new, room = 0, SavedReply.MOST - SavedReply.objects.count()
     for normal, same in told.items():
         if normal not in known and len({said.customer_id for said in same}) >= LEAST_SAID:
-            if SavedReply.objects.count() >= SavedReply.MOST:
+            if new >= room:
                 break
             _add(chatbot, same)
             new += 1

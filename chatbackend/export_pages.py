@@ -15,6 +15,7 @@ from unfold.decorators import display
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
 
 from accounts import export_jobs
+from accounts.bounds import TooMany
 from accounts.exports import Selection
 from accounts.models import Export, LedgerEntry, Tenant
 from accounts.staff_pages import BOOKS, LEAD, TenantAdmin, links
@@ -76,7 +77,7 @@ class ExportForm(forms.ModelForm):
         try:
             self.selection = Selection(month_of(told["from_month"]), month_of(told["to_month"]), equal)
             export_jobs.refuse_too_many()
-        except (ValueError, export_jobs.TooManyExports) as problem:
+        except (ValueError, TooMany) as problem:
             raise ValidationError(str(problem)) from None
         return told
 

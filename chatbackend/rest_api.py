@@ -100,7 +100,7 @@ class Exports(Listed, Shown, Resource):
         try:
             chosen = Selection(views.first_of(first), views.first_of(last), equal)
             export = export_jobs.request(self.caller.tenant_id, chosen, form, self.caller.name)
-        except (ValueError, export_jobs.TooManyExports) as refused:
+        except ValueError as refused:
             raise Problem("conflict", str(refused)) from None
         export.refresh_from_db()
         response = self.made(export)

@@ -222,6 +222,7 @@ class Export(TenantRow):
         FAILED = "failed", "failed"
 
     UNFINISHED = (State.WAITING, State.RUNNING)
+    MOST = 10  # that are not finished
 
     format = models.CharField(max_length=10)
     first = models.DateField("from")

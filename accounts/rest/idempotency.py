@@ -17,10 +17,10 @@ from uuid import UUID
 
 from django.db import connection
 from django.utils import timezone
-from rest_framework.renderers import JSONRenderer
 from rest_framework.response import Response
 
 from accounts.models import KeptAnswer
+from accounts.rest.bodies import JSONAnswer
 from accounts.rest.callers import ApiUser
 from accounts.rest.problems import Problem
 from accounts.sealing import seal, unseal
@@ -76,7 +76,7 @@ def _form(request: Any) -> bytes:
 
 
 def rendered(response: Response) -> bytes:
-    return b"" if response.data is None else JSONRenderer().render(response.data)
+    return JSONAnswer().render(response.data)
 
 
 def _again(kept: KeptAnswer, fingerprint: str) -> Response:

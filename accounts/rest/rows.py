@@ -23,7 +23,7 @@ from accounts.rest.fields import Flag, Id, JSONObject, Moment, Number, Ref, Seco
 AS_THEY_ARE: set[Any] = {
     field.to_representation
     for field in (
-        serializers.CharField, serializers.UUIDField, serializers.BooleanField, serializers.IntegerField, Moment,
+        serializers.CharField, serializers.UUIDField, serializers.BooleanField, serializers.IntegerField, Moment, Ref,
     )
 }  # fmt: skip
 

@@ -19,7 +19,6 @@ from django.db.models import QuerySet
 from django.http import Http404
 from django.urls import include, path
 from rest_framework import mixins
-from rest_framework.renderers import JSONRenderer
 from rest_framework.response import Response
 from rest_framework.routers import SimpleRouter
 from rest_framework.viewsets import GenericViewSet
@@ -29,6 +28,7 @@ from accounts import audit
 from accounts.api_keys import note_use
 from accounts.permissions import allows
 from accounts.rest import idempotency
+from accounts.rest.bodies import JSONAnswer
 from accounts.rest.callers import ApiUser, in_tenant_of_caller
 from accounts.rest.counting import count
 from accounts.rest.lists import Filter, Pages
@@ -191,7 +191,7 @@ class Router(SimpleRouter):
 
 
 def etag(told: Any) -> str:
-    return f'"{sha256(JSONRenderer().render(told)).hexdigest()[:32]}"'
+    return f'"{sha256(JSONAnswer().render(told)).hexdigest()[:32]}"'
 
 
 def _request_id(request: Any) -> str:

@@ -18,8 +18,9 @@ from django.conf import settings
 from django.db.models.functions import Now
 
 from accounts import export_jobs, exports, ledger
+from accounts.bounds import TooMany
 from accounts.export_formats import FORMATS
-from accounts.export_jobs import NoFile, TooManyExports
+from accounts.export_jobs import NoFile
 from accounts.exports import Selection
 from accounts.models import Export
 from accounts.money import Money
@@ -143,9 +144,9 @@ def test_a_folder_that_cannot_be_made_is_on_record_too(alice, monkeypatch, tmp_p
 
 
 def test_nobody_waits_for_more_than_ten(alice):
-    for _ in range(export_jobs.MOST_UNFINISHED):
+    for _ in range(Export.MOST):
         asked(alice)
-    with pytest.raises(TooManyExports):
+    with pytest.raises(TooMany):
         asked(alice)
 
 

@@ -11,7 +11,7 @@ from django.db import connections
 from django.test import AsyncClient, Client
 from django.urls import reverse
 
-from accounts import export_jobs, ledger
+from accounts import ledger
 from accounts.models import Export, Statement
 from accounts.tenancy import in_tenant
 from tests.accounts.books import a_month_passes, at_noon, charge, held_turn, month_before, this_month
@@ -103,14 +103,14 @@ def test_only_the_roles_of_its_tenant_get_a_file(shop, alice):
 
 
 def test_what_cannot_be_exported_is_said_on_the_form(shop, alice):
-    export_jobs.MOST_UNFINISHED, before = 1, export_jobs.MOST_UNFINISHED
+    Export.MOST, before = 1, Export.MOST
     try:
         export(alice)
         month = f"{this_month():%Y-%m}"
         asked = {"format": "csv", "from_month": month, "to_month": month}
         assert "not finished yet" in alice.post(reverse(f"{EXPORTS}_add"), asked).content.decode()
     finally:
-        export_jobs.MOST_UNFINISHED = before
+        Export.MOST = before
     assert "valid date" in alice.post(reverse(f"{EXPORTS}_add"), asked | {"since": "soon"}).content.decode()
     for wrong in ({"format": "xls"}, {"from_month": "2001-01"}, {"chatbot": str(shop.tenant_id)}):
         assert "Select a valid choice" in alice.post(reverse(f"{EXPORTS}_add"), asked | wrong).content.decode()
