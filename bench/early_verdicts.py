@@ -85,7 +85,7 @@ def line(found: Sequence[Draft], accept: float, abort: float) -> str:
     lost = sum(d.lost(abort) for d in good)
     saved = [1 - sum(d.written(abort) for d in side) / sum(d.words[-1] for d in side) for side in (bad, refused, found)]
     shares = " ".join(f"{share:>9.1%}" for share in saved)
-    return f"{abort:>8.3f} {shares} {lost:>6} of {len(good):<4} {_most(lost, len(good)):>8.1%}"
+    return f"{abort:>8.5f} {shares} {lost:>6} of {len(good):<4} {_most(lost, len(good)):>8.1%}"
 
 
 def _most(lost: int, among: int) -> float:
@@ -111,7 +111,7 @@ def main() -> None:
     print(f"{len(found)} answers of two sentences or more, {sum(d.good for d in found)} of them good")
     for accept in ACCEPT:
         best = chosen(choosing, accept)
-        print(f"\naccepted at {accept}; chosen on one half, without loss there: abort below {best:.3f}")
+        print(f"\naccepted at {accept}; chosen on one half, without loss there: abort below {best:.5f}")
         print(f"{'abort':>8} {'bad':>9} {'refused':>9} {'all':>9}   words saved; good answers lost, at most")
         for abort in sorted({*ABORT, best}):
             print(line(reported, accept, abort) + ("   <- chosen" if abort == best else ""))

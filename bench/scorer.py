@@ -243,7 +243,7 @@ def agreement(paths: Sequence[Path]) -> None:
     found = plain.readings([(row.context, row.answer) for row in rows])
     expected = plain.scores(found)
     print(f"\n{len(rows)} labelled answers against transformers fp32: largest difference, same verdict at {ACCEPT}")
-    for name, compute in engines.candidates(WEIGHTS):
+    for name, compute in engines.candidates(plain.model):
         theirs = plain.scores(found, engines.Engine(name, compute, 1, plain.model.pairing))
         apart = max(abs(a - b) for a, b in zip(theirs, expected, strict=True))
         same = [(a >= at) == (b >= at) for at in ACCEPT for a, b in zip(theirs, expected, strict=True)]

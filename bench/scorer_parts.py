@@ -10,20 +10,17 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
 from cascade.scorer import head, named, recital
 from cascade.scorer import model as network
-from cascade.scorer.counterfactuals import recitals
 from cascade.scorer.evidence import SIZE, TOGETHER
 from cascade.scorer.fitting import TrainingConfig
 from cascade.scorer.measuring import SLICES, areas
-from cascade.scorer.model import Reading
 from cascade.scorer.rows import Row, read_rows
-from cascade.scorer.training import grow, made_from, nameless, own_record_measure
+from cascade.scorer.training import Lesson, grow, lessons_of_trees, own_record_measure
 
 WEIGHTS = Path(network.__file__).parent / "weights"
 TOKENIZER = network.tokenizer_of(WEIGHTS / "tokenizer.json")
@@ -31,31 +28,17 @@ CONFIG = TrainingConfig(rounds=300, threads=1)  # half the trees that are shippe
 SOURCES = (("tau", "records"), ("sgd",), ("tau",), ("records",))
 
 
-@dataclass(frozen=True)
-class Read:
-    """A row, as the scorer reads it, and its weight in training."""
-
-    row: Row
-    reading: Reading
-    weight: float = 1.0
+def read(row: Row) -> Lesson:
+    return Lesson(row, network.reading(TOKENIZER, row.context, row.answer, CONFIG.window))
 
 
-def read(row: Row) -> Reading:
-    return network.reading(TOKENIZER, row.context, row.answer, CONFIG.window)
-
-
-def read_all(rows: Sequence[Row], weights: Sequence[float]) -> list[Read]:
-    return [Read(row, read(row), weight) for row, weight in zip(rows, weights, strict=True)]
-
-
-def trees(learnt: Sequence[Read], tested: Sequence[Read]) -> dict[str, float | None]:
+def trees(learnt: Sequence[Lesson], tested: Sequence[Lesson]) -> dict[str, float | None]:
     """The slices of `tested`, ranked by trees grown on `learnt` alone."""
-    rows, weights = [each.row for each in learnt], [each.weight for each in learnt]
-    grown = grow(rows, [each.reading for each in learnt], weights, None, CONFIG)
+    grown = grow(learnt, None, CONFIG)
     return ranked(tested, grown.logits(*zip(*((it.reading.evidence, it.reading.terms) for it in tested), strict=True)))
 
 
-def ranked(tested: Sequence[Read], found: Sequence[float]) -> dict[str, float | None]:
+def ranked(tested: Sequence[Lesson], found: Sequence[float]) -> dict[str, float | None]:
     """The slices of the rows that were given, and that of the swaps that were made."""
     made = {n for n, each in enumerate(tested) if "/own" in each.row.id}
     groups = {tested[n].row.group_id for n in made}
@@ -65,26 +48,25 @@ def ranked(tested: Sequence[Read], found: Sequence[float]) -> dict[str, float | 
     return slices | {"swaps": swaps["own_record"]}
 
 
-def without_terms(found: Sequence[Read]) -> list[Read]:
-    return [replace(each, reading=each.reading._replace(terms=[])) for each in found]
+def without_terms(found: Sequence[Lesson]) -> list[Lesson]:
+    return [each._replace(reading=each.reading._replace(terms=[])) for each in found]
 
 
-def without(counts: Collection[str], found: Sequence[Read]) -> list[Read]:
+def without(counts: Collection[str], found: Sequence[Lesson]) -> list[Lesson]:
     """`counts`: of `evidence.TOGETHER`."""
     first = SIZE - len(TOGETHER)
     kept = [place for place in range(SIZE) if place < first or TOGETHER[place - first] not in counts]
     shorter = ([each.reading.evidence[place] for place in kept] for each in found)
     return [
-        replace(each, reading=each.reading._replace(evidence=told)) for each, told in zip(found, shorter, strict=True)
+        each._replace(reading=each.reading._replace(evidence=told)) for each, told in zip(found, shorter, strict=True)
     ]
 
 
-def without_company(found: Sequence[Read]) -> list[Read]:
+def without_company(found: Sequence[Lesson]) -> list[Lesson]:
     """Every fact on its own: neither how they hold together nor which fields are quoted beside which."""
     told = ("quoted ", "left out ")
     return [
-        replace(
-            each,
+        each._replace(
             reading=each.reading._replace(
                 evidence=each.reading.evidence[: -len(TOGETHER)],
                 terms=[term for term in each.reading.terms if not term.startswith(told)],
@@ -94,7 +76,7 @@ def without_company(found: Sequence[Read]) -> list[Read]:
     ]
 
 
-def shipped(tested: Sequence[Read]) -> None:
+def shipped(tested: Sequence[Lesson]) -> None:
     """The whole, then each half alone."""
     model, joined = network.load(WEIGHTS)[0], head.load(WEIGHTS)
     readings = [each.reading for each in tested]
@@ -114,15 +96,9 @@ def main() -> None:
     parser.add_argument("--data", nargs="+", type=Path, required=True, metavar="PATH")
     paths = parser.parse_args().data
     given, validation = read_rows(paths, "train"), read_rows(paths, "validation")
-    swaps, beside = made_from(given, CONFIG)
-    recited = list(recitals(given, CONFIG.seed))
-    made = ((swaps, CONFIG.swap_weight), (beside, CONFIG.beside_weight), (recited, CONFIG.recital_weight))
-    weights = [1.0] * len(given) + [weight for rows, weight in made for _ in rows]
-    tested_on = [*validation, *(row for row in own_record_measure(validation) if not row.good)]
-    tested = read_all(tested_on, [1.0] * len(tested_on))
+    tested = [read(row) for row in (*validation, *(row for row in own_record_measure(validation) if not row.good))]
     print(f"{'':<44}", *(f"{name[:6]:>6}" for name in (*SLICES, "swaps")))
-    learnt = read_all([*given, *swaps, *beside, *recited], weights)
-    learnt += [Read(it.row, nameless(it.row, it.reading), CONFIG.nameless_weight) for it in learnt[: len(given)]]
+    learnt = lessons_of_trees(given, TOKENIZER, CONFIG)
     for left_out in SOURCES:
         rest = [each for each in learnt if each.row.source not in left_out]
         show(

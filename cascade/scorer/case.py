@@ -11,16 +11,17 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, date, datetime
 from functools import lru_cache
 from itertools import pairwise
+from typing import NamedTuple
 
 from cascade.scorer.alignment import STOP_WORDS, Fact, Index, align, anchors
 from cascade.scorer.company import Told, company
 from cascade.scorer.evidence import evidence
 from cascade.scorer.lexing import Lexeme, kind_of, lex
 from cascade.scorer.named import Said, named, negated
-from cascade.scorer.recital import recital
+from cascade.scorer.recital import Sentence, recital, sentences
 from cascade.scorer.records import PROFILE, Folder, folders
 from cascade.scorer.sums import sums
-from cascade.values import Context, Passage
+from cascade.values import Context
 
 _LETTERS = "ABCD"
 MOST_PASSAGES = 20  # as many as a small shop's models are shown
@@ -38,7 +39,9 @@ class Case:
         self.question = lex(context.question, context.now)
         self.turns = [(u.role, lex(u.text, context.now)) for u in context.history[-4:]]
         said = {x.value for lexemes in (self.question, *(t for _, t in self.turns)) for x in lexemes}
-        self.passages = [_read_passage(p, context.now.date()) for p in context.passages[:MOST_PASSAGES]]
+        read = [_read_passage(p.title, p.text, context.now.date()) for p in context.passages[:MOST_PASSAGES]]
+        self.passages = [passage.lexemes for passage in read]
+        self.articles = [said for passage in read for said in passage.sentences]
         policy = {x.value for lexemes in self.passages for x in lexemes}
         self.facts = align(self.answer, index, said, policy)
         self.asked = align(self.question, index, set(), set(), guess_absent=False)
@@ -128,7 +131,7 @@ class Case:
         found = company(Told(self.answer, self.facts, kinds, self.folders, at_hand, asked))
         ranked = self.ranked()
         found.update(sums(self.answer, unknown, [*ranked, self.folders[0]], self.passages))
-        found.update(recital(self.answer, self.passages))
+        found.update(recital(self.answer, self.articles))
         before = [
             (self.question, self.asked),
             *((turn, told) for (_, turn), told in zip(self.turns, self.told, strict=True)),
@@ -138,10 +141,18 @@ class Case:
         return found
 
 
+class _Passage(NamedTuple):
+    """As it is read; never changed."""
+
+    lexemes: list[Lexeme]
+    sentences: list[Sentence]
+
+
 @lru_cache(maxsize=256)
-def _read_passage(passage: Passage, today: date) -> list[Lexeme]:
-    """A tenant's passages come back turn after turn. The list is never changed."""
-    return lex(f"{passage.title}: {passage.text}", datetime(today.year, today.month, today.day, tzinfo=UTC))
+def _read_passage(title: str, text: str, today: date) -> _Passage:
+    """A tenant's passages come back turn after turn, each time as relevant as the question makes them."""
+    lexemes = lex(f"{title}: {text}", datetime(today.year, today.month, today.day, tzinfo=UTC))
+    return _Passage(lexemes, sentences(lexemes))
 
 
 def plain_words(lexemes: Iterable[Lexeme]) -> list[str]:

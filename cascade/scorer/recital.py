@@ -8,9 +8,10 @@ nobody else's name in it. Counts only; what is looked at is bounded. No torch, n
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 
 from cascade.scorer.alignment import STOP_WORDS
 from cascade.scorer.lexing import Lexeme
@@ -50,15 +51,16 @@ class Sentence:
         return list(zip((None, *self.words[:-1]), (*self.words[1:], None), strict=True))
 
 
-def recital(answer: Sequence[Lexeme], passages: Sequence[Sequence[Lexeme]]) -> Iterator[str]:
-    """One of COUNTS for each sentence of the answer; nothing where no article is shown."""
-    told = [said for passage in passages for said in sentences(passage)][: 5 * MOST]
+def recital(answer: Sequence[Lexeme], articles: Iterable[Sentence]) -> Iterator[str]:
+    """One of COUNTS for each sentence of the answer; nothing where no article is shown. `articles`: their sentences."""
+    told = list(islice(articles, 5 * MOST))
     if not told:
         return
     everywhere = frozenset[Word]().union(*(each.known for each in told))
     for said in sentences(answer)[:MOST]:
         shared = [len(said.known & each.known) for each in told]
-        nearest = [each for each, common in zip(told, shared, strict=True) if common == max(shared)]
+        most = max(shared)
+        nearest = [each for each, common in zip(told, shared, strict=True) if common == most]
         yield min((_verdict(said, each, everywhere) for each in nearest), key=COUNTS.index)
 
 

@@ -13,7 +13,7 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from tokenizers import Tokenizer
@@ -39,16 +39,14 @@ def train(
     config: TrainingConfig,
     *,
     beside: Sequence[Path] = (),
-    keep_trees: Path | None = None,
     say: Say = print,
     progress: Callable[[int, int, float], None] = lambda step, steps, loss: None,
 ) -> manifest.Manifest:
     """Train on the rows of split "train" and write a folder of weights that can be served.
 
     The rows of `beside` teach too, and no more: `paths` alone calibrate and measure, however few they are. `start`
-    holds the plain MiniLM encoder, or weights of an earlier run. `keep_trees`: weights whose trees are taken as they
-    are, and none is grown. What the encoder has read when a run is killed is not read again by the next with the same
-    rows, start and configuration.
+    holds the plain MiniLM encoder, or weights of an earlier run. What the encoder has read when a run is killed is not
+    read again by the next with the same rows, start and configuration.
     Raises ValueError when a split is empty, WrongBytes when the encoder is not the pinned one.
     """
     learnt, validation = read_rows([*paths, *beside], "train"), read_rows(paths, "validation")
@@ -56,7 +54,7 @@ def train(
         raise ValueError("rows of split train and of split validation are needed")
     torch.manual_seed(config.seed)  # a new head begins at random
     model, tokenizer = _start(start)
-    grown = head.load(keep_trees).trees if keep_trees else _grown(learnt, tokenizer, start, config, say)
+    grown = _grown(learnt, tokenizer, start, config, say)
     say("teaching the network")
     examples = lessons(learnt, tokenizer, config)
     checkpoint = folder / f"checkpoint-{_terms([*paths, *beside], start, config)}.pt"
@@ -65,7 +63,7 @@ def train(
     head.save(head.Head(grown), folder)
     facts: dict[str, Any] = {
         "window": config.window,
-        "config": asdict(config) | ({"trees of": _version(keep_trees)} if keep_trees else {}),
+        "config": asdict(config),
         "data": {
             "files": sorted(p.name for p in (*paths, *beside)),
             "rows": len(learnt),
@@ -76,12 +74,6 @@ def train(
     written = finish(folder, validation, facts)
     checkpoint.unlink(missing_ok=True)
     return written
-
-
-def _version(weights: Path) -> str:
-    """Also of weights that are no longer served."""
-    found: str = json.loads((weights / manifest.NAME).read_text())["version"]
-    return found
 
 
 def _terms(paths: Sequence[Path], start: Path, config: TrainingConfig) -> str:
@@ -147,18 +139,35 @@ def _read(tokenizer: Tokenizer, row: Row, config: TrainingConfig) -> network.Rea
     return network.reading(tokenizer, context, row.answer, config.window)
 
 
-def _grown(learnt: Sequence[Row], tokenizer: Tokenizer, start: Path, config: TrainingConfig, say: Say) -> Trees:
+class Lesson(NamedTuple):
+    """A row that teaches the trees, as they are shown it, and what it weighs."""
+
+    row: Row
+    reading: network.Reading
+    weight: float = 1.0
+
+
+def lessons_of_trees(learnt: Sequence[Row], tokenizer: Tokenizer, config: TrainingConfig) -> list[Lesson]:
+    """The given rows, those that are made of them, and last the given ones once more without names."""
     swaps, elsewhere = made_from(learnt, config)
-    recited = list(recitals(learnt, config.seed))
-    rows = [*learnt, *swaps, *elsewhere, *recited]
-    say(f"reading {len(rows)} rows")
-    readings = [_read(tokenizer, row, config) for row in rows[: -len(recited) or None]]
-    readings += [_read_recital(tokenizer, row, config) for row in recited]
-    readings += [nameless(row, reading) for row, reading in zip(learnt, readings, strict=False)]
-    say("growing trees")
-    weights = [1.0] * len(learnt) + [config.swap_weight] * len(swaps) + [config.beside_weight] * len(elsewhere)
-    weights += [config.recital_weight] * len(recited) + [config.nameless_weight] * len(learnt)
-    return grow([*rows, *learnt], readings, weights, _trees_of(start), config)
+    made = [(row, config.swap_weight) for row in swaps] + [(row, config.beside_weight) for row in elsewhere]
+    given = [Lesson(row, _read(tokenizer, row, config)) for row in learnt]
+    return [
+        *given,
+        *(Lesson(row, _read(tokenizer, row, config), weight) for row, weight in made),
+        *(
+            Lesson(row, _read_recital(tokenizer, row, config), config.recital_weight)
+            for row in recitals(learnt, config.seed)
+        ),
+        *(Lesson(row, nameless(row, reading), config.nameless_weight) for row, reading, _ in given),
+    ]
+
+
+def _grown(learnt: Sequence[Row], tokenizer: Tokenizer, start: Path, config: TrainingConfig, say: Say) -> Trees:
+    say("reading the rows")
+    found = lessons_of_trees(learnt, tokenizer, config)
+    say(f"growing trees from {len(found)}")
+    return grow(found, _trees_of(start), config)
 
 
 def nameless(row: Row, reading: network.Reading) -> network.Reading:
@@ -179,21 +188,15 @@ def _trees_of(start: Path) -> Trees | None:
     return head.load(start).trees if (start / manifest.NAME).is_file() else None
 
 
-def grow(
-    rows: Sequence[Row],
-    readings: Sequence[network.Reading],
-    weights: Sequence[float],
-    before: Trees | None,
-    config: TrainingConfig,
-) -> Trees:
-    """Trees for the rows, or more of them on top of those of an earlier scorer."""
-    terms = [each.terms for each in readings]
+def grow(learnt: Sequence[Lesson], before: Trees | None, config: TrainingConfig) -> Trees:
+    """Trees, or more of them on top of those of an earlier scorer."""
+    terms = [each.reading.terms for each in learnt]
     return trees.fit(
-        [each.evidence for each in readings],
+        [each.reading.evidence for each in learnt],
         terms,
-        [row.good for row in rows],
-        before.vocabulary if before else trees.vocabulary_of(terms, [row.user_id for row in rows]),
-        weights=weights,
+        [each.row.good for each in learnt],
+        before.vocabulary if before else trees.vocabulary_of(terms, [each.row.user_id for each in learnt]),
+        weights=[each.weight for each in learnt],
         before=before,
         rounds=config.added_rounds if before else config.rounds,
         seed=config.seed,

@@ -33,9 +33,6 @@ class Command(BaseCommand):
         parser.add_argument("--tenant", metavar="SLUG", help="on its own labels, beside the rows of --data")
         parser.add_argument("--background", action="store_true", help="by the worker; only with --tenant")
         parser.add_argument("--start", type=Path, metavar="DIR", help="weights to go on from; a tenant: what is live")
-        parser.add_argument(
-            "--keep-trees", type=Path, metavar="DIR", help="take the trees of these weights; not with --tenant"
-        )
         parser.add_argument("--epochs", type=int, default=8)
         parser.add_argument("--seed", type=int, default=7)
         parser.add_argument("--threads", type=int, default=1)
@@ -43,8 +40,6 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         if bool(options["tenant"]) == bool(options["out"]) or not (options["tenant"] or options["data"]):
             raise CommandError("give --data PATH... --out DIR, or --tenant SLUG")
-        if options["tenant"] and options["keep_trees"]:
-            raise CommandError("--keep-trees is for --data PATH... --out DIR: a tenant's trees learn from its labels")
         try:
             if options["tenant"] and options["background"]:
                 self.in_background(options)
@@ -60,7 +55,7 @@ class Command(BaseCommand):
 
         start = options["start"] or path_of("minilm-l6-v2", Path(settings.MODELS_ROOT))
         with bar() as progress:
-            told = {"keep_trees": options["keep_trees"], "say": self.stdout.write, "progress": progress}
+            told = {"say": self.stdout.write, "progress": progress}
             written = train(options["data"], start, options["out"], config(options), **told)
         self.stdout.write(card(written))
 
