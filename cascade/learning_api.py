@@ -36,11 +36,7 @@ class ProposalRow(Row):
         )  # fmt: skip
 
 
-READ_BY = {  # the aims that read a wish
-    "quality": {"cheaper"}, "per_thousand_turns": {"better"}, "latency_seconds": {"cheaper", "better"},
-    "segments": {"cheaper", "better"}, "most_bad": {"promise"}, "confidence": {"promise"},
-    "price_factors": {"cheaper", "better"}, "assumed_model": {"cheaper", "better"},
-}  # fmt: skip
+CALLED = {"budget_micros": "per_thousand_turns", "prices": "price_factors", "assumed": "assumed_model"}  # by programs
 
 
 class AssumedModel(Shape):
@@ -77,8 +73,8 @@ class NewProposal(Shape):
     assumed_model = AssumedModel(required=False)
 
     def validate(self, told: dict[str, Any]) -> dict[str, Any]:
-        for name in told.keys() & READ_BY.keys():
-            if told["aim"] not in READ_BY[name]:
+        for field, aims in strategy_proposals.READ_BY.items():
+            if (name := CALLED.get(field, field)) in told and told["aim"] not in aims:
                 raise Problem("conflict", f"a search for {told['aim']} has no {name}", pointer=f"/{name}")
         assumed = told.get("assumed_model", {})
         for spender, place in ((told, ""), (assumed, "/assumed_model")):

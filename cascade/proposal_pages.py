@@ -22,7 +22,7 @@ from cascade.models import CascadeStrategy, Chatbot, Proposal
 from cascade.proposal_plots import plot, returns
 from cascade.strategy_check import SEGMENTS
 from cascade.strategy_pages import found, may_lead, require_lead
-from cascade.strategy_proposals import Wish
+from cascade.strategy_proposals import READ_BY, Wish
 from cascade.turn_table import KINDS
 
 STYLE = Path(__file__).with_name("static") / "cascade/learning.css"
@@ -33,14 +33,7 @@ AIMS = {
     "better": "More quality for the same cost",
     "promise": "A promise on bad answers",
 }
-ONLY_FOR = {  # the aims of a field that not every aim reads
-    "quality": ("cheaper",),
-    "dollars": ("better",),
-    "seconds": ("cheaper", "better"),
-    "segments": ("cheaper", "better"),
-    "most_bad": ("promise",),
-    "confidence": ("promise",),
-}
+CALLED = {"budget_micros": "dollars", "latency_seconds": "seconds"}  # by people
 
 
 class Percent(forms.FloatField):
@@ -104,7 +97,8 @@ class WishForm(forms.Form):
 
     def clean(self) -> dict[str, Any]:
         told = super().clean() or {}
-        for name, aims in ONLY_FOR.items():
+        for field, aims in READ_BY.items():
+            name = CALLED.get(field, field)
             if "aim" in told and told["aim"] not in aims and told.get(name) not in (None, False):
                 self.add_error(name, f"leave it empty, or look for: {' or '.join(AIMS[aim] for aim in aims)}")
         if bool(told.get("repriced")) != (told.get("times") is not None):

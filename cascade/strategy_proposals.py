@@ -9,7 +9,6 @@ strategy that is live now, on questions that did not choose it (`cascade.optimis
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from copy import copy
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
@@ -35,6 +34,16 @@ from cascade.turn_table import Recorded
 
 JOB = "chatbackend.tasks.optimise_cascade"
 AIMS = ("cheaper", "better", "promise")
+READ_BY = {  # the aims that read a field of a wish
+    "quality": ("cheaper",),
+    "budget_micros": ("better",),
+    "latency_seconds": ("cheaper", "better"),
+    "segments": ("cheaper", "better"),
+    "most_bad": ("promise",),
+    "confidence": ("promise",),
+    "prices": ("cheaper", "better"),
+    "assumed": ("cheaper", "better"),
+}
 ASSUMED = "the assumed model"
 DAYS = 90  # of turns that are read
 INTERRUPTED_AFTER = timedelta(minutes=30)  # without a sign of life: its worker died, and another may be asked for
@@ -93,7 +102,11 @@ def assumed(quality: float, cost_micros: float | None, like: str) -> dict[str, A
 
 
 def begin(chatbot: Chatbot, wish: Wish, by: str) -> Proposal:
-    """A search that waits to be done. Raises Searching."""
+    """A search that waits to be done. Raises Searching, ValueError where the wish says what its aim does not read."""
+    usual = Wish(wish.aim)
+    for name, aims in READ_BY.items():
+        if wish.aim not in aims and getattr(wish, name) != getattr(usual, name):
+            raise ValueError(f"a search for {wish.aim} has no {name.split('_')[0]}")
     with in_tenant(chatbot.tenant_id):
         Chatbot.objects.select_for_update().get(id=chatbot.id)
         alive = timezone.now() - INTERRUPTED_AFTER
@@ -154,10 +167,8 @@ def _search(chatbot: Chatbot, wish: Wish, tell: Progress) -> tuple[dict[str, Any
         raise BadTable("the chatbot has no live strategy to compare with; promote one first")
     tell(5, f"reading the turns of the last {DAYS} days")
     now = timezone.now()
-    read = copy(chatbot)
-    if wish.aim == "promise":
-        read.reference_model = ""  # that it agrees with a dearer model is no person's judgement
-    recorded = turn_table.read(read, now - timedelta(days=DAYS), now)
+    # That it agrees with a dearer model is no person's judgement, and no ground for a promise.
+    recorded = turn_table.read(chatbot, now - timedelta(days=DAYS), now, by_reference=wish.aim != "promise")
     chain = [tier["model"] for tier in live.tiers]
     if wish.aim == "promise":
         return _promise(recorded, wish, live, chain)

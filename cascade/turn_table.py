@@ -122,9 +122,15 @@ class Recorded:
         return replace(part, weight=np.where(found > 0, found, 1.0), segment=stratum).rows(found > 0)
 
 
-def read(chatbot: Chatbot, since: datetime, until: datetime, most: int = MOST_TURNS) -> Recorded:
-    """The chatbot's answered turns of a period, the newest `most`; an empty table where there are none."""
-    rows, other = _of_one_scorer(list(_rows(chatbot, _ids(chatbot, since, until, most))))
+def read(
+    chatbot: Chatbot, since: datetime, until: datetime, most: int = MOST_TURNS, *, by_reference: bool = True
+) -> Recorded:
+    """The chatbot's answered turns of a period, the newest `most`; an empty table where there are none.
+
+    `by_reference`: an answer that nobody judged counts by whether it agrees with the reference model's.
+    """
+    reference = chatbot.reference_model if by_reference else ""
+    rows, other = _of_one_scorer(list(_rows(chatbot, _ids(chatbot, since, until, most), reference)))
     models = _models(chatbot, rows)
     return Recorded(
         table=_table(rows, models),
@@ -161,12 +167,12 @@ def _ids(chatbot: Chatbot, since: datetime, until: datetime, most: int) -> list[
         return list(turns(chatbot, since, until).order_by("-created_at").values_list("id", flat=True)[:most])
 
 
-def _rows(chatbot: Chatbot, ids: Sequence[UUID]) -> Iterator[Row]:
+def _rows(chatbot: Chatbot, ids: Sequence[UUID], reference: str) -> Iterator[Row]:
     for start in range(0, len(ids), AT_ONCE):
         with in_tenant(chatbot.tenant_id):
             found = scorer_labels.read(ids[start : start + AT_ONCE])
             for turn in found.select_related("conversation__customer", "context", "exploration"):
-                yield _row(turn, chatbot.reference_model)
+                yield _row(turn, reference)
 
 
 def _of_one_scorer(rows: list[Row]) -> tuple[list[Row], int]:

@@ -276,6 +276,11 @@ def test_the_commands_propose_and_replay(shop):
     assert "cannot be replayed" in told
     report = json.loads(run("replay_strategy", "alice", "Alice", "2", "--json"))
     assert report["as_recorded"] + report["by_exploring"] + report["unknown"] == report["turns"] == 200
-    for wrong in (("replay_strategy", "alice", "Alice", "9"), ("optimise_cascade", "alice", "Alice", "--quality", "7")):
+    for wrong in (
+        ("replay_strategy", "alice", "Alice", "9"),
+        ("optimise_cascade", "alice", "Alice", "--quality", "7"),
+        ("optimise_cascade", "alice", "Alice", "--better", "--quality", "0.9"),
+        ("optimise_cascade", "alice", "Alice", "--dollars", "5"),
+    ):
         with pytest.raises(CommandError):
             run(*wrong)
