@@ -55,8 +55,9 @@ class Command(BaseCommand):
 
         start = options["start"] or path_of("minilm-l6-v2", Path(settings.MODELS_ROOT))
         with bar() as progress:
-            told = {"say": self.stdout.write, "progress": progress}
-            written = train(options["data"], start, options["out"], config(options), **told)
+            written = train(
+                options["data"], start, options["out"], config(options), say=self.stdout.write, progress=progress
+            )
         self.stdout.write(card(written))
 
     def for_tenant(self, options: dict[str, Any]) -> None:
